@@ -1,0 +1,257 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Action is what a model is used for, technically.
+// +kubebuilder:validation:Enum=Inference;FineTuning;Merge;Quantization;Distillation;Evaluation;Redistribution
+type Action string
+
+// The actions that a licence can allow and a grant can name.
+const (
+	ActionInference      Action = "Inference"
+	ActionFineTuning     Action = "FineTuning"
+	ActionMerge          Action = "Merge"
+	ActionQuantization   Action = "Quantization"
+	ActionDistillation   Action = "Distillation"
+	ActionEvaluation     Action = "Evaluation"
+	ActionRedistribution Action = "Redistribution"
+)
+
+// Purpose is what a model is used for, commercially.
+// +kubebuilder:validation:Enum=Evaluation;Research;Internal;Commercial;HostedService
+type Purpose string
+
+// The purposes that a licence can allow and a grant can name.
+const (
+	PurposeEvaluation    Purpose = "Evaluation"
+	PurposeResearch      Purpose = "Research"
+	PurposeInternal      Purpose = "Internal"
+	PurposeCommercial    Purpose = "Commercial"
+	PurposeHostedService Purpose = "HostedService"
+)
+
+// ModelLicenseSpec is what a licensor permits: which images, on which terms, in which namespaces, opened by which keys.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.keys) || self.images.all(i, !has(i.keyName) || self.keys.exists(k, k.name == i.keyName))",message="images[].keyName must be the name of one of spec.keys: add the key or correct the name"
+// +kubebuilder:validation:XValidation:rule="has(self.keys) || self.images.all(i, !has(i.keyName))",message="images[].keyName names a key, but spec.keys is missing: add the key"
+// +kubebuilder:validation:XValidation:rule="!has(self.keys) || size(self.keys) == 1 || self.images.all(i, has(i.keyName))",message="images[].keyName is required where spec.keys has several keys: say for each image which key opens it"
+type ModelLicenseSpec struct {
+	// licensor is who grants the licence, as a DNS name, for example acme.example. It is shown in denials, so that
+	// engineers know whom to ask. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be a DNS name in lower case, for example acme.example"
+	Licensor string `json:"licensor"`
+
+	// model says which model is licensed. Required.
+	// +required
+	Model ModelIdentity `json:"model"`
+
+	// images are the repositories that hold the model. A pod that references one of them needs a grant of this licence.
+	// Required, 1 to 32 items.
+	// +required
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=repository
+	Images []LicensedImage `json:"images"`
+
+	// terms are the conditions of use. Required.
+	// +required
+	Terms LicenseTerms `json:"terms"`
+
+	// allowedNamespaces are the namespaces in which grants of this licence count. Required.
+	// +required
+	AllowedNamespaces AllowedNamespaces `json:"allowedNamespaces"`
+
+	// keys open the sealed model. Without any, pods are admitted but no key is delivered, and the licence is not Ready.
+	// Optional, at most 8 items.
+	// +optional
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	Keys []ModelKey `json:"keys,omitempty"`
+}
+
+// ModelIdentity names a model as its licensor does.
+type ModelIdentity struct {
+	// name is the licensor's name of the model, for example chat-7b. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9._ /-]*[A-Za-z0-9])?$`
+	Name string `json:"name"`
+
+	// version is the licensor's version of the model, for example "2.1". Optional: without it every version is meant.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9._+-]*[A-Za-z0-9])?$`
+	Version string `json:"version,omitempty"`
+}
+
+// LicensedImage is a repository, or a pattern of repositories, that holds the licensed model.
+type LicensedImage struct {
+	// repository is the image repository without tag and digest, registry host included, for example
+	// registry.example.com/models/chat-7b. A path component may be * (any one component) or ** (any number of
+	// components); the host is literal. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must not hold a digest: write the repository alone, for example registry.example.com/models/chat-7b"
+	// +kubebuilder:validation:XValidation:rule="self.contains('@') || !self.matches('/[^/]*:[^/]*$')",message="must not hold a tag: write the repository alone, for example registry.example.com/models/chat-7b"
+	// +kubebuilder:validation:XValidation:rule="self.contains('@') || self.matches('/[^/]*:[^/]*$') || self.matches('^(localhost|[a-z0-9-]+([.][a-z0-9-]+)+|[a-z0-9-]+(:[0-9]+)|\\\\[[0-9a-f:]+\\\\])(:[0-9]+)?(/([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*|[*]|[*][*]))+$')",message="must be HOST/PATH in lower case with a registry host (example.com, localhost or host:port); a path component may be * or **, for example registry.example.com/models/*"
+	Repository string `json:"repository"`
+
+	// keyName is which of spec.keys opens this image. Optional where spec.keys has a single key.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	KeyName string `json:"keyName,omitempty"`
+}
+
+// LicenseTerms are the conditions under which the model may be used.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.notBefore) || !has(self.notAfter) || self.notBefore < self.notAfter",message="notAfter must be later than notBefore"
+type LicenseTerms struct {
+	// actions are the technical uses that are licensed: Inference, FineTuning, Merge, Quantization, Distillation,
+	// Evaluation, Redistribution. Required, at least one.
+	// +required
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=7
+	// +listType=set
+	Actions []Action `json:"actions"`
+
+	// purposes are the commercial uses that are licensed: Evaluation, Research, Internal, Commercial, HostedService.
+	// Required, at least one.
+	// +required
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=5
+	// +listType=set
+	Purposes []Purpose `json:"purposes"`
+
+	// notBefore is the moment from which the licence holds, in RFC 3339. Optional: without it, it holds at once.
+	// +optional
+	NotBefore *metav1.Time `json:"notBefore,omitempty"`
+
+	// notAfter is the moment from which the licence no longer holds, in RFC 3339. From then on no pod is admitted and no
+	// key released under it. Optional: without it, it does not expire.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+}
+
+// AllowedNamespaces says in which namespaces a licence may be granted, as Gateway API's allowedRoutes does for routes.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.names) != has(self.selector)",message="set exactly one of names (a list of namespaces) and selector (a label selector for namespaces)"
+type AllowedNamespaces struct {
+	// names are the namespaces, literally. Optional, 1 to 256 items; exactly one of names and selector is set.
+	// +optional
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +listType=set
+	Names []string `json:"names,omitempty"`
+
+	// selector selects namespaces by their labels; an empty selector selects every namespace. Whoever may label a
+	// namespace decides then. Optional; exactly one of names and selector is set.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+}
+
+// ModelKey is a named key that opens a sealed model: an age identity.
+type ModelKey struct {
+	// name is how images[].keyName refers to the key. Required, unique in the licence.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must be a DNS label in lower case, for example v2"
+	Name string `json:"name"`
+
+	// secretRef is the Secret in the operator's namespace that holds the key. Required.
+	// +required
+	SecretRef SecretKeyReference `json:"secretRef"`
+}
+
+// SecretKeyReference names an entry of a Secret in the operator's namespace.
+type SecretKeyReference struct {
+	// name is the Secret's name. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of a Secret in the operator's namespace: lower case letters, digits, '-' and '.'"
+	Name string `json:"name"`
+
+	// key is the entry of the Secret that holds the age identity as text. Optional, default "key".
+	// +optional
+	// +default="key"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	Key string `json:"key,omitempty"`
+}
+
+// ModelLicenseStatus is what the operator found out about a licence.
+type ModelLicenseStatus struct {
+	// conditions are Ready, KeysAvailable, Reconciling and Stalled. Ready is True when pods can be admitted under the
+	// licence and get their key. Optional.
+	// +optional
+	// +patchMergeKey=type
+	// +patchStrategy=merge
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
+
+	// observedGeneration is the generation of the spec that this status speaks of. Optional.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// grants is the number of grants that count: Ready ones, of this licence. Optional.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Grants *int32 `json:"grants,omitempty"`
+}
+
+// ModelLicense says which model may be run, by whom it is licensed, on which terms, in which namespaces, and which keys
+// open it. A platform team applies it; a pod may use the model where a ModelGrant in an allowed namespace names it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=mlic,categories=modelrights
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Licensor",type=string,JSONPath=`.spec.licensor`
+// +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.spec.model.name`
+// +kubebuilder:printcolumn:name="Grants",type=integer,JSONPath=`.status.grants`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.spec.terms.notAfter`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.spec.model.version`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')",message="metadata.name must be a DNS label of at most 50 characters, since it names a directory and a volume in pods"
+type ModelLicense struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the licensor permits. Required.
+	// +required
+	Spec ModelLicenseSpec `json:"spec"`
+
+	// status is what the operator found out. Optional, written by the operator.
+	// +optional
+	Status ModelLicenseStatus `json:"status,omitempty"`
+}
+
+// ModelLicenseList is a list of licences.
+//
+// +kubebuilder:object:root=true
+type ModelLicenseList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ModelLicense `json:"items"`
+}

@@ -1,0 +1,37 @@
+package v1alpha1
+
+import corev1 "k8s.io/api/core/v1"
+
+const (
+	// CSIDriverName is the name of the CSI driver that brings keys into pods. Pods name it in inline volumes.
+	CSIDriverName = "node.modelrights.dev"
+
+	// VolumeAttributeLicense is the attribute of our CSI volume that names the ModelLicense whose key is wanted.
+	VolumeAttributeLicense = "license"
+
+	// VolumeNamePrefix precedes the licence's name in the name of the volume that the webhook adds to a pod.
+	VolumeNamePrefix = "modelrights-"
+
+	// KeyDirectory is the directory in a container under which each licence has a directory of its own.
+	KeyDirectory = "/var/run/modelrights"
+
+	// KeyFileName is the file in a licence's directory that holds the age identities which open the model, one a line.
+	KeyFileName = "key"
+
+	// KeyFileVariable is the environment variable that names the key file, or KeyDirectory where a container uses
+	// several licences.
+	KeyFileVariable = "MODELRIGHTS_KEY_FILE"
+
+	// DefaultSecretKey is the entry of a key Secret that is read when a licence names none.
+	DefaultSecretKey = "key"
+
+	// AuditLogName is the name of the one ModelAuditLog of a cluster.
+	AuditLogName = "cluster"
+
+	// GrantVerb is the RBAC verb on modellicenses/NAME that whoever writes the spec of a ModelGrant for NAME must hold.
+	GrantVerb = "grant"
+
+	// PodConditionLicensed is the pod condition that says under which licences the pod was admitted. Its presence
+	// means that the admission stands in the audit log: the API server clears status on create, so no tenant presets it.
+	PodConditionLicensed corev1.PodConditionType = "modelrights.dev/Licensed"
+)

@@ -1,0 +1,112 @@
+package v1alpha1
+
+// Reason is a stable, documented code: of a refusal, of a condition or of an Event. Each is explained in
+// docs/reasons.md with what to do about it; a test holds the two together.
+type Reason string
+
+// Reasons of decisions: why a pod may or may not use an image, or a key be released. Admission denials, key refusals,
+// Events and audit entries carry them.
+const (
+	// ReasonNotGoverned means that neither a licence nor the operator's configuration speaks of the image.
+	ReasonNotGoverned Reason = "NotGoverned"
+	// ReasonEntitled means that a licence and a grant cover the use.
+	ReasonEntitled Reason = "Entitled"
+	// ReasonUnlicensed means that the repository is governed, but no licence covers the image.
+	ReasonUnlicensed Reason = "Unlicensed"
+	// ReasonUnparsableImage means that the image reference cannot be parsed, so nothing can be said for it.
+	ReasonUnparsableImage Reason = "UnparsableImage"
+	// ReasonImageID means that the image is named by the ID of an image on the node, which hides its repository.
+	ReasonImageID Reason = "ImageID"
+	// ReasonNamespaceNotAllowed means that the licence does not name the pod's namespace.
+	ReasonNamespaceNotAllowed Reason = "NamespaceNotAllowed"
+	// ReasonNotYetValid means that the licence's time has not come.
+	ReasonNotYetValid Reason = "NotYetValid"
+	// ReasonExpired means that the licence's time is over.
+	ReasonExpired Reason = "Expired"
+	// ReasonNoGrant means that the namespace has no grant of the licence.
+	ReasonNoGrant Reason = "NoGrant"
+	// ReasonSubjectNotGranted means that no grant of the licence names the pod's service account.
+	ReasonSubjectNotGranted Reason = "SubjectNotGranted"
+	// ReasonPodNotSelected means that the grants which name the account select other pods.
+	ReasonPodNotSelected Reason = "PodNotSelected"
+	// ReasonActionNotLicensed means that the grant's action is none that the licence allows.
+	ReasonActionNotLicensed Reason = "ActionNotLicensed"
+	// ReasonPurposeNotLicensed means that the grant's purpose is none that the licence allows.
+	ReasonPurposeNotLicensed Reason = "PurposeNotLicensed"
+	// ReasonLicenseMissing means that a grant or a volume names a licence that does not exist.
+	ReasonLicenseMissing Reason = "LicenseMissing"
+	// ReasonInvalidSelector means that a label selector of the licence or the grant cannot be parsed.
+	ReasonInvalidSelector Reason = "InvalidSelector"
+	// ReasonModelNotReferenced means that the key of a licence is wanted where none of its images is used.
+	ReasonModelNotReferenced Reason = "ModelNotReferenced"
+	// ReasonKeyVolumeInvalid means that a volume of our CSI driver is not of the form that the driver serves.
+	ReasonKeyVolumeInvalid Reason = "KeyVolumeInvalid"
+	// ReasonImageSwapped means that another image was to be put into a pod that holds a key.
+	ReasonImageSwapped Reason = "ImageSwapped"
+	// ReasonLookupFailed means that the live read that must precede a decision failed; the pod may be retried.
+	ReasonLookupFailed Reason = "LookupFailed"
+)
+
+// Reasons of the key service: why it refused a caller before, or after, the entitlement was decided.
+const (
+	// ReasonUnauthenticated means that the call carried no token, or one that the API server does not confirm.
+	ReasonUnauthenticated Reason = "Unauthenticated"
+	// ReasonNotNodeDriver means that the caller is not the node driver: a pod's token alone releases nothing.
+	ReasonNotNodeDriver Reason = "NotNodeDriver"
+	// ReasonTokenNotBound means that a token is not bound to a pod and a node.
+	ReasonTokenNotBound Reason = "TokenNotBound"
+	// ReasonPodMismatch means that the pod's token is not of the pod, account or node that the call speaks of.
+	ReasonPodMismatch Reason = "PodMismatch"
+	// ReasonPodGone means that the pod does not exist any more, has another UID, or has ended.
+	ReasonPodGone Reason = "PodGone"
+	// ReasonAuditUnavailable means that the audit entry could not be written, so the key was not released.
+	ReasonAuditUnavailable Reason = "AuditUnavailable"
+)
+
+// Reasons of conditions on licences and grants, besides those above.
+const (
+	// ReasonReady means that everything is in place.
+	ReasonReady Reason = "Ready"
+	// ReasonNoKey means that the licence names no key, so none can be delivered.
+	ReasonNoKey Reason = "NoKey"
+	// ReasonKeySecretMissing means that the Secret of a key, or its entry, does not exist.
+	ReasonKeySecretMissing Reason = "KeySecretMissing"
+	// ReasonKeyEmpty means that the Secret's entry of a key is empty.
+	ReasonKeyEmpty Reason = "KeyEmpty"
+	// ReasonKeyInvalid means that the Secret's entry is not an age identity.
+	ReasonKeyInvalid Reason = "KeyInvalid"
+	// ReasonKeyUnavailable means that the key source could not be asked; it is tried again.
+	ReasonKeyUnavailable Reason = "KeyUnavailable"
+	// ReasonKeysAvailable means that every key of the licence was found and can be used.
+	ReasonKeysAvailable Reason = "KeysAvailable"
+	// ReasonProgressing means that the operator is still working on what the spec asks for.
+	ReasonProgressing Reason = "Progressing"
+	// ReasonLogComplete means that the audit records form a log without a gap.
+	ReasonLogComplete Reason = "LogComplete"
+	// ReasonLogGap means that records are missing from the audit log or overlap.
+	ReasonLogGap Reason = "LogGap"
+)
+
+// Reasons of Events that are not refusals.
+const (
+	// ReasonAdmitted is the Event on a pod that was admitted under a licence.
+	ReasonAdmitted Reason = "Admitted"
+	// ReasonDenied is the Event on the owner of a pod that was denied.
+	ReasonDenied Reason = "Denied"
+	// ReasonKeyReleased is the Event on a pod whose key was released to its node.
+	ReasonKeyReleased Reason = "KeyReleased"
+	// ReasonKeyRefused is the Event on a pod whose key was refused.
+	ReasonKeyRefused Reason = "KeyRefused"
+)
+
+// Types of conditions on licences and grants. Ready, Reconciling and Stalled follow kstatus.
+const (
+	// ConditionReady says whether the object takes effect.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while the operator has not finished with the current spec.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when nothing will change unless somebody changes something.
+	ConditionStalled = "Stalled"
+	// ConditionKeysAvailable says whether every key of a licence was found and can be used.
+	ConditionKeysAvailable = "KeysAvailable"
+)
