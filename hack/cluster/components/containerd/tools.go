@@ -1,0 +1,10 @@
+//go:build tools
+
+// Package components pins the main packages that the cluster builds.
+package components
+
+import (
+	_ "github.com/containerd/containerd/v2/cmd/containerd"
+	_ "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"
+	_ "github.com/containerd/containerd/v2/cmd/ctr"
+)
