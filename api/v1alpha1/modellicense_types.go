@@ -104,7 +104,8 @@ type LicensedImage struct {
 	// +kubebuilder:validation:MaxLength=255
 	// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must not hold a digest: write the repository alone, for example registry.example.com/models/chat-7b"
 	// +kubebuilder:validation:XValidation:rule="self.contains('@') || !self.matches('/[^/]*:[^/]*$')",message="must not hold a tag: write the repository alone, for example registry.example.com/models/chat-7b"
-	// +kubebuilder:validation:XValidation:rule="self.contains('@') || self.matches('/[^/]*:[^/]*$') || self.matches('^(localhost|[a-z0-9-]+([.][a-z0-9-]+)+|[a-z0-9-]+(:[0-9]+)|\\\\[[0-9a-f:]+\\\\])(:[0-9]+)?(/([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*|[*]|[*][*]))+$')",message="must be HOST/PATH in lower case with a registry host (example.com, localhost or host:port); a path component may be * or **, for example registry.example.com/models/*"
+	// +kubebuilder:validation:XValidation:rule="self.contains('@') || self.matches('/[^/]*:[^/]*$') || self.matches('^((localhost|[a-z0-9-]+([.][a-z0-9-]+)+)(:[0-9]+)?|[a-z0-9-]+:[0-9]+|\\\\[[0-9a-f:]+\\\\](:[0-9]+)?)(/([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*|[*]|[*][*]))+$')",message="must be HOST/PATH in lower case with a registry host (example.com, localhost or host:port); a path component may be * or **, for example registry.example.com/models/*"
+	// +kubebuilder:validation:XValidation:rule="self.split('/').filter(c, c == '**').size() <= 2",message="must have at most two components **"
 	Repository string `json:"repository"`
 
 	// keyName is which of spec.keys opens this image. Optional where spec.keys has a single key.

@@ -1,0 +1,130 @@
+package entitlement
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+// maxShown bounds how much of a reference stands in a message, since its author chooses it.
+const maxShown = 256
+
+// Message says what was decided and why, in a sentence that names the image, the model and the licence.
+func (d Decision) Message() string {
+	r, l := d.Request, d.License
+	image := fmt.Sprintf("image %q", clip(r.Image))
+	if l != nil {
+		image += fmt.Sprintf(" is model %s of %s, licensed as %s", modelName(l), l.Spec.Licensor, l.Name)
+	}
+	switch d.Reason {
+	case v1alpha1.ReasonNotGoverned:
+		return image + " is not governed by any licence"
+	case v1alpha1.ReasonEntitled:
+		return fmt.Sprintf("%s and granted to service account %s by ModelGrant %s/%s", image, r.account(), d.Grant.Namespace, d.Grant.Name)
+	case v1alpha1.ReasonUnlicensed:
+		return image + " comes from a governed repository, but no ModelLicense covers it"
+	case v1alpha1.ReasonUnparsableImage:
+		return image + " is not a valid image reference"
+	case v1alpha1.ReasonImageID:
+		return image + " names an image by its ID on the node, which hides whose it is"
+	case v1alpha1.ReasonNamespaceNotAllowed:
+		return fmt.Sprintf("%s, which does not name namespace %s", image, r.Namespace)
+	case v1alpha1.ReasonNotYetValid:
+		return fmt.Sprintf("%s, which holds only from %s", image, l.Spec.Terms.NotBefore.UTC().Format(time.RFC3339))
+	case v1alpha1.ReasonExpired:
+		return fmt.Sprintf("%s, which ended at %s", image, l.Spec.Terms.NotAfter.UTC().Format(time.RFC3339))
+	case v1alpha1.ReasonNoGrant:
+		return fmt.Sprintf("%s, but namespace %s has no ModelGrant of it", image, r.Namespace)
+	case v1alpha1.ReasonSubjectNotGranted:
+		return fmt.Sprintf("%s, but no ModelGrant of it in namespace %s names service account %s", image, r.Namespace, r.account())
+	case v1alpha1.ReasonPodNotSelected:
+		return fmt.Sprintf("%s, but the podSelector of ModelGrant %s/%s does not select this pod", image, d.Grant.Namespace, d.Grant.Name)
+	case v1alpha1.ReasonActionNotLicensed:
+		return fmt.Sprintf("%s, but ModelGrant %s/%s is for action %s, which the licence does not allow", image, d.Grant.Namespace, d.Grant.Name, d.Grant.Spec.Action)
+	case v1alpha1.ReasonPurposeNotLicensed:
+		return fmt.Sprintf("%s, but ModelGrant %s/%s is for purpose %s, which the licence does not allow", image, d.Grant.Namespace, d.Grant.Name, d.Grant.Spec.Purpose)
+	case v1alpha1.ReasonInvalidSelector:
+		return image + ", but a label selector of the licence or of its grant cannot be parsed"
+	case v1alpha1.ReasonModelNotReferenced:
+		return fmt.Sprintf("%s is none of licence %s", image, r.License)
+	case v1alpha1.ReasonLookupFailed:
+		return image + " cannot be decided now: licences and grants could not be read"
+	default:
+		return fmt.Sprintf("%s: %s", image, d.Reason)
+	}
+}
+
+// Remedy says what to do about a refusal, and whom to ask for it. It is empty where there is nothing to do.
+func (d Decision) Remedy() string {
+	r, l := d.Request, d.License
+	switch d.Reason {
+	case v1alpha1.ReasonUnlicensed:
+		return "ask your platform team for a ModelLicense that covers this repository (kubectl get mlic), or use an image that is licensed"
+	case v1alpha1.ReasonUnparsableImage:
+		return "correct the image reference: HOST/PATH:TAG or HOST/PATH@sha256:DIGEST"
+	case v1alpha1.ReasonImageID:
+		return "name the image by its repository: HOST/PATH:TAG or HOST/PATH@sha256:DIGEST"
+	case v1alpha1.ReasonNamespaceNotAllowed:
+		return fmt.Sprintf("deploy to a namespace that the licence names, or ask whoever manages ModelLicense %s to add %s to spec.allowedNamespaces (%s)", l.Name, r.Namespace, allowedNamespaces(l))
+	case v1alpha1.ReasonNotYetValid:
+		return "wait until then, or ask " + l.Spec.Licensor + " for an earlier start"
+	case v1alpha1.ReasonExpired:
+		return "ask " + l.Spec.Licensor + " to renew the licence"
+	case v1alpha1.ReasonNoGrant, v1alpha1.ReasonSubjectNotGranted:
+		return fmt.Sprintf("ask someone who may %q on modellicenses/%s for a ModelGrant in namespace %s with licenseName %s and subject ServiceAccount %s", v1alpha1.GrantVerb, l.Name, r.Namespace, l.Name, r.account())
+	case v1alpha1.ReasonPodNotSelected:
+		return fmt.Sprintf("give the pod the labels that ModelGrant %s/%s selects (kubectl -n %s get mgrant %s -o yaml), or ask for a grant that selects it", d.Grant.Namespace, d.Grant.Name, d.Grant.Namespace, d.Grant.Name)
+	case v1alpha1.ReasonActionNotLicensed:
+		return fmt.Sprintf("ask for a grant of a licensed action (%s), or ask %s to license %s", join(l.Spec.Terms.Actions), l.Spec.Licensor, d.Grant.Spec.Action)
+	case v1alpha1.ReasonPurposeNotLicensed:
+		return fmt.Sprintf("ask for a grant of a licensed purpose (%s), or ask %s to license %s", join(l.Spec.Terms.Purposes), l.Spec.Licensor, d.Grant.Spec.Purpose)
+	case v1alpha1.ReasonInvalidSelector:
+		return fmt.Sprintf("ask whoever manages ModelLicense %s to correct the selector; its status and that of its grants say which", l.Name)
+	case v1alpha1.ReasonModelNotReferenced:
+		return fmt.Sprintf("mount the key only where an image of licence %s is used", r.License)
+	case v1alpha1.ReasonLookupFailed:
+		return "try again; if it persists, ask your platform team to look at the modelrights operator"
+	default:
+		return ""
+	}
+}
+
+func (r Request) account() string {
+	if r.ServiceAccount == "" {
+		return "default"
+	}
+	return r.ServiceAccount
+}
+
+func modelName(l *v1alpha1.ModelLicense) string {
+	return strings.TrimSpace(l.Spec.Model.Name + " " + l.Spec.Model.Version)
+}
+
+func allowedNamespaces(l *v1alpha1.ModelLicense) string {
+	names := l.Spec.AllowedNamespaces.Names
+	switch {
+	case l.Spec.AllowedNamespaces.Selector != nil:
+		return "it names namespaces by label"
+	case len(names) > 5:
+		return fmt.Sprintf("it names %s and %d more", strings.Join(names[:5], ", "), len(names)-5)
+	default:
+		return "it names " + strings.Join(names, ", ")
+	}
+}
+
+func join[S ~string](values []S) string {
+	parts := make([]string, len(values))
+	for i, v := range values {
+		parts[i] = string(v)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func clip(s string) string {
+	if len(s) <= maxShown {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxShown], "") + "…"
+}

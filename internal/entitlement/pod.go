@@ -1,0 +1,133 @@
+package entitlement
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/images"
+)
+
+// Pod is what a decision needs to know of a pod.
+type Pod struct {
+	// Namespace is the pod's namespace. In an admission request the object itself may not carry it.
+	Namespace string
+	// NamespaceLabels are the namespace's labels.
+	NamespaceLabels map[string]string
+	// Labels are the pod's labels.
+	Labels map[string]string
+	// Spec is the pod's spec. It is only read.
+	Spec *corev1.PodSpec
+}
+
+// UseDecision is the decision on one place of a pod that names an image.
+type UseDecision struct {
+	images.Use
+	Decision
+}
+
+// PodDecision is the decision on every place of a pod that names an image, in the order of the pod's fields.
+type PodDecision []UseDecision
+
+// DecidePod decides on every image that a pod names.
+func DecidePod(pod Pod, s *Snapshot, now time.Time) PodDecision {
+	return decideUses(pod, images.FromPod(pod.Spec), "", s, now)
+}
+
+// DecidePodFor decides on every image that a pod names under one licence alone: images that it does not cover are left
+// out. An empty result means that the pod uses nothing of the licence.
+func DecidePodFor(pod Pod, licenseName string, s *Snapshot, now time.Time) PodDecision {
+	return slices.DeleteFunc(decideUses(pod, images.FromPod(pod.Spec), licenseName, s, now), func(d UseDecision) bool {
+		return d.License == nil
+	})
+}
+
+// DecideUses decides on some of the places of a pod that name an image: an update decides only on those it changes.
+func DecideUses(pod Pod, uses []images.Use, s *Snapshot, now time.Time) PodDecision {
+	return decideUses(pod, uses, "", s, now)
+}
+
+func decideUses(pod Pod, uses []images.Use, licenseName string, s *Snapshot, now time.Time) PodDecision {
+	decided := make(PodDecision, 0, len(uses))
+	for _, use := range uses {
+		decided = append(decided, UseDecision{Use: use, Decision: Decide(Request{
+			Image:           use.Image,
+			Namespace:       pod.Namespace,
+			NamespaceLabels: pod.NamespaceLabels,
+			ServiceAccount:  pod.Spec.ServiceAccountName,
+			PodLabels:       pod.Labels,
+			License:         licenseName,
+		}, s, now)})
+	}
+	return decided
+}
+
+// Governed says whether the pod names any image that is our business.
+func (d PodDecision) Governed() bool {
+	return slices.ContainsFunc(d, func(u UseDecision) bool { return u.Governed() })
+}
+
+// Refused lists the uses that must be prevented.
+func (d PodDecision) Refused() PodDecision {
+	var refused PodDecision
+	for _, u := range d {
+		if u.Decision.Refused() {
+			refused = append(refused, u)
+		}
+	}
+	return refused
+}
+
+// LicenseUse is what a pod uses of one licence, and is entitled to.
+type LicenseUse struct {
+	// License is the licence, Grant the grant that covers its first use in the pod.
+	License *v1alpha1.ModelLicense
+	Grant   *v1alpha1.ModelGrant
+	// Images are the references, each once, in the order of the pod's fields.
+	Images []string
+	// KeyNames are the licence's keys that open them, each once, in order of name. Empty where the licence has none.
+	KeyNames []string
+	// Containers are the names of the containers, ephemeral ones left out, that run one of the images or mount it as a
+	// volume, each once, in order of name. These, and no others, may mount the key.
+	Containers []string
+}
+
+// Licenses lists what the pod is entitled to, in the order of the licences' names.
+func (d PodDecision) Licenses() []LicenseUse {
+	var all []LicenseUse
+	for _, u := range d {
+		if !u.Entitled() {
+			continue
+		}
+		i := slices.IndexFunc(all, func(l LicenseUse) bool { return l.License.Name == u.License.Name })
+		if i < 0 {
+			all = append(all, LicenseUse{License: u.License, Grant: u.Grant})
+			i = len(all) - 1
+		}
+		all[i].Images = addNew(all[i].Images, u.Image)
+		if u.KeyName != "" {
+			all[i].KeyNames = addNew(all[i].KeyNames, u.KeyName)
+		}
+		if u.Kind != images.UseEphemeralContainer {
+			for _, c := range u.Containers {
+				all[i].Containers = addNew(all[i].Containers, c)
+			}
+		}
+	}
+	for i := range all {
+		slices.Sort(all[i].KeyNames)
+		slices.Sort(all[i].Containers)
+	}
+	slices.SortFunc(all, func(a, b LicenseUse) int { return cmp.Compare(a.License.Name, b.License.Name) })
+	return all
+}
+
+func addNew(values []string, v string) []string {
+	if slices.Contains(values, v) {
+		return values
+	}
+	return append(values, v)
+}
