@@ -73,8 +73,8 @@ type ModelAuditLogStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
 
-	// size is the number of entries that are known to be in the log, and the end of a record. It may lag behind for a
-	// moment. Optional.
+	// size is the number of entries that are known to be in the log: the index after the last entry of lastRecord. It
+	// may lag behind for a moment. Optional.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Size *int64 `json:"size,omitempty"`
@@ -84,7 +84,13 @@ type ModelAuditLogStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	Records *int64 `json:"records,omitempty"`
 
-	// lastRecordTime is the API server's creation time of the newest record. Optional.
+	// lastRecord is the name of the newest record that is counted in size. Whoever wants the end of the log starts
+	// here and walks forward. Optional: empty while the log is.
+	// +optional
+	// +kubebuilder:validation:MaxLength=20
+	LastRecord string `json:"lastRecord,omitempty"`
+
+	// lastRecordTime is the API server's creation time of lastRecord. Optional.
 	// +optional
 	LastRecordTime *metav1.Time `json:"lastRecordTime,omitempty"`
 }
