@@ -1,0 +1,138 @@
+package audit
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+// MaxLeafBytes is the most bytes that the canonical JSON of an entry has. The schema of ModelAuditRecord says the same.
+const MaxLeafBytes = 4096
+
+// Bounds of an entry's strings, in bytes of their JSON form. Together with the names of the fields they stay below
+// MaxLeafBytes whatever the strings hold. An attacker chooses image names, and the names of pods' owners.
+const (
+	maxType      = 32
+	maxID        = 112
+	maxWriter    = 63
+	maxNamespace = 63
+	maxName      = 253 // metadata.name: a DNS subdomain
+	maxLabel     = 63  // a DNS label; licences' names are at most 50
+	maxUID       = 64
+	maxReason    = 64
+	maxMessage   = 512
+	maxActor     = 200
+	maxImage     = 512 // repository of 255, tag of 128, digest of 71
+	maxImages    = 640 // of all images together, with their quotes and commas
+	maxKeys      = 200 // of all key names together, with their quotes and commas
+)
+
+// maxInteger is the largest integer that JSON (RFC 8785, IEEE 754) holds exactly.
+const maxInteger = 1<<53 - 1
+
+const (
+	ellipsis      = "…"
+	listOverhead  = len(`"",`)
+	replacement   = string(unicode.ReplacementChar)
+	shortestImage = 64 // less room than this is not worth the beginning of a reference
+)
+
+// bounded returns the entry with every string within its bound, and Truncated set if something had to give way.
+func (e Entry) bounded() Entry {
+	b := bounder{}
+	e.Type = Type(b.text(string(e.Type), maxType))
+	e.ID = b.text(e.ID, maxID)
+	e.Writer = b.text(e.Writer, maxWriter)
+	e.Namespace = b.text(e.Namespace, maxNamespace)
+	e.Pod = b.object(e.Pod, maxName)
+	e.Owner = Owner{Kind: b.text(e.Owner.Kind, maxLabel), Name: b.text(e.Owner.Name, maxName)}
+	e.ServiceAccount = b.text(e.ServiceAccount, maxName)
+	e.Node = b.text(e.Node, maxName)
+	e.License = b.object(e.License, maxLabel)
+	e.Grant = b.object(e.Grant, maxName)
+	e.Keys = b.list(e.Keys, maxLabel, maxKeys)
+	e.Images = b.list(e.Images, maxImage, maxImages)
+	e.Reason = v1alpha1.Reason(b.text(string(e.Reason), maxReason))
+	e.Message = b.text(e.Message, maxMessage)
+	e.Count = b.integer(e.Count)
+	e.Of = b.text(e.Of, maxID)
+	e.Actor = b.text(e.Actor, maxActor)
+	e.Truncated = e.Truncated || b.cut
+	return e
+}
+
+// bounder bounds strings and remembers whether it had to cut one.
+type bounder struct{ cut bool }
+
+func (b *bounder) text(s string, limit int) string {
+	bounded, changed := boundText(s, limit)
+	b.cut = b.cut || changed
+	return bounded
+}
+
+func (b *bounder) integer(n int64) int64 {
+	if n < 0 || n > maxInteger {
+		b.cut = true
+		return min(max(n, 0), maxInteger)
+	}
+	return n
+}
+
+func (b *bounder) object(o Object, nameLimit int) Object {
+	return Object{Name: b.text(o.Name, nameLimit), UID: b.text(o.UID, maxUID), Generation: b.integer(o.Generation)}
+}
+
+// list keeps the first strings that fit in total.
+func (b *bounder) list(in []string, limit, total int) []string {
+	if len(in) == 0 {
+		return nil
+	}
+	var out []string
+	for _, s := range in {
+		room := min(limit, total-listOverhead)
+		if room < min(limit, shortestImage) {
+			b.cut = true
+			break
+		}
+		s = b.text(s, room)
+		out = append(out, s)
+		total -= jsonBytes(s) + listOverhead
+	}
+	return out
+}
+
+// boundText returns s as valid UTF-8 without control and formatting characters, which could deceive whoever reads the
+// log in a terminal, cut so that its JSON form has at most limit bytes without the quotes; and whether that changed s.
+// Line ends and tabs become spaces. limit must be at least 3.
+func boundText(s string, limit int) (string, bool) {
+	var out strings.Builder
+	used, end := 0, 0 // bytes of JSON so far; length of out at the last place where an ellipsis still fitted
+	changed := false
+	for i, r := range s {
+		text := string(r)
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], replacement):
+			text, changed = replacement, true
+		case r == '\n' || r == '\r' || r == '\t':
+			text, changed = " ", true
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
+			text, changed = replacement, true
+		}
+		if used+len(ellipsis) <= limit {
+			end = out.Len()
+		}
+		used += jsonBytes(text)
+		if used > limit {
+			return out.String()[:end] + ellipsis, true
+		}
+		out.WriteString(text)
+	}
+	return out.String(), changed
+}
+
+// jsonBytes is the length of a bounded string's canonical JSON form without its quotes: only these two are escaped.
+func jsonBytes(s string) int {
+	return len(s) + strings.Count(s, `"`) + strings.Count(s, `\`)
+}

@@ -1,0 +1,226 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+var (
+	// ErrNotDurable is in every error of Append: the entry may or may not be in the log, now or in a moment.
+	ErrNotDurable = errors.New("audit entry is not known to be durable")
+	// ErrStopped means that the log takes no more entries because the operator ends.
+	ErrStopped = errors.New("audit log is stopped")
+)
+
+// Creator is the part of client.Client with which the log writes.
+type Creator interface {
+	Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error
+}
+
+// Options are what New needs.
+type Options struct {
+	// Client creates the records. Required. It needs create on modelauditrecords.
+	Client Creator
+	// Reader reads from the API server itself, without a cache: manager.GetAPIReader(). Required. It needs get and
+	// list on modelauditrecords and get on modelauditlogs.
+	Reader client.Reader
+	// Identity names this replica in its entries: the operator's pod. Required.
+	Identity string
+	// Clock is the operator's clock. Default: the real one.
+	Clock clock.Clock
+	// Logger is for faults. Default: none. No entry is ever logged.
+	Logger logr.Logger
+	// Linger is how long the first entry of a record waits for others. Default 200 ms.
+	Linger time.Duration
+	// QueueSize bounds each of the two queues, in entries of at most MaxLeafBytes. Default 4096.
+	QueueSize int
+	// RequestTimeout bounds one request to the API server. Default 10 s.
+	RequestTimeout time.Duration
+	// FlushTimeout bounds how long Start goes on writing what is queued after its context has ended. Default 10 s,
+	// which is less than a manager's graceful shutdown of 30 s.
+	FlushTimeout time.Duration
+	// MaxBackoff bounds the pause between attempts while the API server cannot be reached. Default 5 s.
+	MaxBackoff time.Duration
+	// Denials bounds what denials may write.
+	Denials DenialLimits
+}
+
+// Log appends to the audit log. Every replica of the operator runs one: give it to a manager, or call Start.
+//
+// Entries of releases and admissions have a queue of their own and at least half of every record, so that a flood of
+// others does not hold them up.
+type Log struct {
+	options  Options
+	reserved *queue
+	ordinary *queue
+	wake     chan struct{} // has an element when there may be something to do
+	closing  chan struct{} // closed when no more entries are taken
+	stopped  chan struct{} // closed when everything that was queued has its outcome
+	started  atomic.Bool
+	order    atomic.Uint64
+	dropped  atomic.Int64 // entries that the next Gap entry has to speak of
+
+	mu      sync.Mutex
+	denials *Denials
+
+	// cursor is the index after the last entry that is known to be in the log, or -1 before it was found. Only Start's
+	// goroutine uses it.
+	cursor int64
+	// nextGap is when dropped entries may be reported again. Only Start's goroutine uses it.
+	nextGap time.Time
+}
+
+// New returns a log. It writes nothing before Start; Append and Submit may be called earlier.
+func New(options Options) (*Log, error) {
+	if options.Client == nil || options.Reader == nil || options.Identity == "" {
+		return nil, errors.New("audit log needs a client, a reader and an identity")
+	}
+	if options.Clock == nil {
+		options.Clock = clock.RealClock{}
+	}
+	if options.Logger.GetSink() == nil {
+		options.Logger = logr.Discard()
+	}
+	setDefault(&options.Linger, 200*time.Millisecond)
+	setDefault(&options.QueueSize, 4096)
+	setDefault(&options.RequestTimeout, 10*time.Second)
+	setDefault(&options.FlushTimeout, 10*time.Second)
+	setDefault(&options.MaxBackoff, 5*time.Second)
+	return &Log{
+		options:  options,
+		reserved: newQueue(options.QueueSize),
+		ordinary: newQueue(options.QueueSize),
+		wake:     make(chan struct{}, 1),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		denials:  NewDenials(options.Denials),
+		cursor:   -1,
+	}, nil
+}
+
+func setDefault[T int | time.Duration](value *T, byDefault T) {
+	if *value <= 0 {
+		*value = byDefault
+	}
+}
+
+// Append writes an entry and returns its index in the log once it is durable in etcd. It waits: for others to share a
+// record with, for room in the queue, for an API server that cannot be reached; so give ctx a deadline. When the API
+// server refuses the record (no permission, no such kind) it fails at once.
+//
+// Every error is ErrNotDurable, and means that the caller must not do what depends on the entry. The entry may be in the
+// log all the same, or get there later.
+func (l *Log) Append(ctx context.Context, e Entry) (int64, error) {
+	i, err := l.newItem(e)
+	if err != nil {
+		return -1, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	i.done = make(chan outcome, 1)
+	if err := ctx.Err(); err != nil {
+		return -1, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	select {
+	case <-l.closing:
+		return -1, fmt.Errorf("%w: %w", ErrNotDurable, ErrStopped)
+	default:
+	}
+	if err := l.queueOf(e.Type).put(ctx, l.closing, i); err != nil {
+		return -1, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	l.signal()
+	select {
+	case o := <-i.done:
+		return o.index, o.err
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-l.stopped:
+		err = ErrStopped
+	}
+	i.abandoned.Store(true)
+	select {
+	case o := <-i.done: // the answer came in the same moment
+		return o.index, o.err
+	default:
+		return -1, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+}
+
+// Submit hands an entry to the log and never waits: for webhooks, whose denials must not hang on the log. Denied and
+// KeyRefused entries are coalesced (see Denials), and what cannot be written is counted in a Gap entry.
+func (l *Log) Submit(e Entry) {
+	now := l.options.Clock.Now()
+	if e.Type != Denied && e.Type != KeyRefused {
+		l.submit(e)
+		return
+	}
+	e = e.complete(now, l.options.Identity)
+	l.mu.Lock()
+	entries := l.denials.Observe(now, e)
+	l.mu.Unlock()
+	for _, e := range entries {
+		l.submit(e)
+	}
+	l.signal() // so that the end of this minute is waited for
+}
+
+func (l *Log) submit(e Entry) {
+	i, err := l.newItem(e)
+	if err != nil {
+		l.options.Logger.Error(err, "Audit entry cannot be encoded", "type", e.Type)
+		l.drop(string(e.Type), max(e.Count, 1))
+		return
+	}
+	i.lost = max(e.Count, 1)
+	select {
+	case <-l.closing:
+		l.drop(string(e.Type), i.lost)
+		return
+	default:
+	}
+	if !l.queueOf(e.Type).tryPut(i) {
+		l.drop(string(e.Type), i.lost)
+		return
+	}
+	l.signal()
+}
+
+func (l *Log) drop(what string, count int64) {
+	l.dropped.Add(count)
+	entriesDropped.WithLabelValues(what).Add(float64(count))
+}
+
+func (l *Log) newItem(e Entry) (*item, error) {
+	now := l.options.Clock.Now()
+	e = e.complete(now, l.options.Identity)
+	leaf, err := e.Canonical()
+	if err != nil {
+		return nil, err
+	}
+	return &item{
+		entry: e, leaf: string(leaf), stored: storedBytes(string(leaf)),
+		order: l.order.Add(1), queued: now,
+	}, nil
+}
+
+// queueOf is the queue for entries of a type: the reserved one is for what a licensed pod waits for.
+func (l *Log) queueOf(t Type) *queue {
+	if t == KeyReleased || t == Admitted {
+		return l.reserved
+	}
+	return l.ordinary
+}
+
+func (l *Log) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
