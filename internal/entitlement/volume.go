@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/images"
@@ -15,6 +16,8 @@ import (
 type Refusal struct {
 	// Field is the path of the field.
 	Field string
+	// Image is the reference that is spoken of; may be empty.
+	Image string
 	// Reason is why.
 	Reason v1alpha1.Reason
 	// License is the name of the licence that is spoken of; may be empty.
@@ -46,20 +49,45 @@ func HeldLicenses(spec *corev1.PodSpec) []string {
 // names a licence that the pod uses and is entitled to, and only containers which use it mount it.
 func DecideKeyVolumes(pod Pod, s *Snapshot, now time.Time) []Refusal {
 	var refusals []Refusal
-	for i := range pod.Spec.Volumes {
-		volume := &pod.Spec.Volumes[i]
+	for _, change := range changedKeyVolumes(&corev1.PodSpec{}, pod.Spec) {
+		refusals = append(refusals, decideKeyVolume(pod, change, s, now)...)
+	}
+	return refusals
+}
+
+// keyVolumeChange is a key volume of a pod that is new, or that is newly mounted.
+type keyVolumeChange struct {
+	volume  *corev1.Volume
+	field   string
+	license string
+	// added says that the volume itself is new.
+	added bool
+	// mounting are the containers that mount it and did not before.
+	mounting []string
+}
+
+// changedKeyVolumes lists the key volumes that are new in a pod or newly mounted, in the order of the pod's volumes.
+func changedKeyVolumes(old, updated *corev1.PodSpec) []keyVolumeChange {
+	var changes []keyVolumeChange
+	for i := range updated.Volumes {
+		volume := &updated.Volumes[i]
 		name, ours := KeyVolume(volume)
 		if !ours {
 			continue
 		}
-		field := fmt.Sprintf("spec.volumes[%d]", i)
-		if refusal := checkVolumeForm(volume, field, name); refusal != nil {
-			refusals = append(refusals, *refusal)
-			continue
+		change := keyVolumeChange{volume: volume, field: fmt.Sprintf("spec.volumes[%d]", i), license: name}
+		change.mounting = images.Mounting(updated, volume.Name)
+		if change.added = !slices.ContainsFunc(old.Volumes, func(v corev1.Volume) bool {
+			return equality.Semantic.DeepEqual(v, *volume)
+		}); !change.added {
+			before := images.Mounting(old, volume.Name)
+			change.mounting = slices.DeleteFunc(change.mounting, func(c string) bool { return slices.Contains(before, c) })
 		}
-		refusals = append(refusals, decideKeyVolume(pod, volume.Name, field, name, s, now)...)
+		if change.added || len(change.mounting) > 0 {
+			changes = append(changes, change)
+		}
 	}
-	return refusals
+	return changes
 }
 
 // checkVolumeForm: the volume says which licence, and nothing that the driver does not serve.
@@ -68,7 +96,7 @@ func checkVolumeForm(v *corev1.Volume, field, licenseName string) *Refusal {
 		return &Refusal{
 			Field: field, Reason: v1alpha1.ReasonKeyVolumeInvalid, License: licenseName,
 			Message: fmt.Sprintf("volume %s of driver %s %s", v.Name, v1alpha1.CSIDriverName, problem),
-			Remedy:  "leave the volume out: it is added to entitled pods where it is needed",
+			Remedy:  leaveOut,
 		}
 	}
 	switch {
@@ -84,39 +112,67 @@ func checkVolumeForm(v *corev1.Volume, field, licenseName string) *Refusal {
 	return nil
 }
 
-func decideKeyVolume(pod Pod, volume, field, licenseName string, s *Snapshot, now time.Time) []Refusal {
-	decided := DecidePodFor(pod, licenseName, s, now)
+func decideKeyVolume(pod Pod, change keyVolumeChange, s *Snapshot, now time.Time) []Refusal {
+	if refusal := checkVolumeForm(change.volume, change.field, change.license); refusal != nil {
+		return []Refusal{*refusal}
+	}
+	decided := DecidePodFor(pod, change.license, s, now)
 	licenses := decided.Licenses()
 	if len(licenses) == 0 {
-		return []Refusal{noKeyFor(pod, volume, field, licenseName, decided, s)}
+		return []Refusal{noKeyFor(pod, change, decided, s)}
 	}
 	var refusals []Refusal
-	for _, container := range images.Mounting(pod.Spec, volume) {
-		if !slices.Contains(licenses[0].Containers, container) {
-			refusals = append(refusals, Refusal{
-				Field: field, Reason: v1alpha1.ReasonModelNotReferenced, License: licenseName,
-				Message: fmt.Sprintf("container %s mounts the key of licence %s, but uses none of its images", container, licenseName),
-				Remedy:  "remove the volumeMount; only containers that run a model's image, or mount it as an image volume, get its key, and ephemeral containers never do",
-			})
+	refuse := func(reason v1alpha1.Reason, message, remedy string) {
+		refusals = append(refusals, Refusal{Field: change.field, Reason: reason, License: change.license, Message: message, Remedy: remedy})
+	}
+	if change.added && len(licenses[0].Containers) == 0 {
+		refuse(v1alpha1.ReasonModelNotReferenced,
+			fmt.Sprintf("volume %s wants the key of licence %s, but no container runs one of its images or mounts it as an image volume", change.volume.Name, change.license),
+			leaveOut)
+	}
+	if change.added && (change.volume.CSI.ReadOnly == nil || !*change.volume.CSI.ReadOnly) {
+		refuse(v1alpha1.ReasonKeyVolumeInvalid,
+			fmt.Sprintf("volume %s of driver %s is not readOnly: true", change.volume.Name, v1alpha1.CSIDriverName),
+			"set csi.readOnly: true, or "+leaveOut)
+	}
+	for _, container := range change.mounting {
+		switch {
+		case isEphemeral(pod.Spec, container):
+			refuse(v1alpha1.ReasonKeyVolumeInvalid,
+				fmt.Sprintf("ephemeral container %s mounts the key of licence %s, which ephemeral containers never do", container, change.license),
+				"remove the volumeMount from the ephemeral container")
+		case !slices.Contains(licenses[0].Containers, container):
+			refuse(v1alpha1.ReasonModelNotReferenced,
+				fmt.Sprintf("container %s mounts the key of licence %s, but uses none of its images", container, change.license),
+				"remove the volumeMount; only containers that run a model's image, or mount it as an image volume, get its key")
 		}
 	}
 	return refusals
 }
 
+func isEphemeral(spec *corev1.PodSpec, container string) bool {
+	return slices.ContainsFunc(spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return c.Name == container })
+}
+
+// leaveOut is what to do about nearly every volume that a tenant wrote.
+const leaveOut = "leave the volume out: it is added to entitled pods where it is needed"
+
 // noKeyFor explains why a pod that wants a licence's key is not entitled to it.
-func noKeyFor(pod Pod, volume, field, licenseName string, decided PodDecision, s *Snapshot) Refusal {
-	refusal := Refusal{Field: field, License: licenseName}
+func noKeyFor(pod Pod, change keyVolumeChange, decided PodDecision, s *Snapshot) Refusal {
+	volume, licenseName := change.volume.Name, change.license
+	refusal := Refusal{Field: change.field, License: licenseName}
 	switch {
 	case len(decided) > 0:
-		refusal.Reason, refusal.Message, refusal.Remedy = decided[0].Reason, decided[0].Message(), decided[0].Remedy()
+		refusal.Image, refusal.Reason = decided[0].Image, decided[0].Reason
+		refusal.Message, refusal.Remedy = decided[0].Message(), decided[0].Remedy()
 	case s.License(licenseName) == nil:
 		refusal.Reason = v1alpha1.ReasonLicenseMissing
 		refusal.Message = fmt.Sprintf("volume %s wants the key of licence %q, which does not exist", volume, clip(licenseName))
-		refusal.Remedy = "leave the volume out: it is added to entitled pods where it is needed; kubectl get mlic lists the licences"
+		refusal.Remedy = leaveOut + "; kubectl get mlic lists the licences"
 	default:
 		refusal.Reason = v1alpha1.ReasonModelNotReferenced
 		refusal.Message = fmt.Sprintf("volume %s wants the key of licence %s, but no image of this pod in namespace %s is covered by it", volume, licenseName, pod.Namespace)
-		refusal.Remedy = "leave the volume out: it is added to entitled pods where it is needed"
+		refusal.Remedy = leaveOut
 	}
 	return refusal
 }

@@ -1,0 +1,94 @@
+package entitlement
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+// GrantVerdict says whether a grant counts, whatever pod asks.
+type GrantVerdict struct {
+	// Reason is Ready, or why the grant does not count.
+	Reason v1alpha1.Reason
+	// Message says it in a sentence, with what to do about it.
+	Message string
+	// Until is when the verdict changes by itself; zero where it does not.
+	Until time.Time
+}
+
+// DecideGrant says whether a grant counts: its licence exists (nil where not), names the namespace, is in its time, and
+// allows the action and the purpose. It asks the same checks as Decide.
+func DecideGrant(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, namespaceLabels map[string]string, now time.Time) GrantVerdict {
+	if l == nil {
+		return GrantVerdict{
+			Reason:  v1alpha1.ReasonLicenseMissing,
+			Message: fmt.Sprintf("ModelLicense %s does not exist: correct spec.licenseName, or apply the licence (kubectl get mlic lists what there is)", g.Spec.LicenseName),
+		}
+	}
+	verdict := GrantVerdict{Until: nextChange(l, now)}
+	license, compiled := compileLicense(l), compileGrant(g)
+	request := Request{Namespace: g.Namespace, NamespaceLabels: namespaceLabels}
+	for _, check := range licenseChecks {
+		if verdict.Reason = check(&request, license, now); verdict.Reason != "" {
+			verdict.Message = grantMessage(g, l, verdict.Reason)
+			return verdict
+		}
+	}
+	switch {
+	case compiled.invalid != nil:
+		verdict.Reason = v1alpha1.ReasonInvalidSelector
+	default:
+		if verdict.Reason = checkAction(&request, license, compiled); verdict.Reason == "" {
+			verdict.Reason = checkPurpose(&request, license, compiled)
+		}
+	}
+	if verdict.Reason == "" {
+		verdict.Reason = v1alpha1.ReasonReady
+	}
+	verdict.Message = grantMessage(g, l, verdict.Reason)
+	return verdict
+}
+
+func grantMessage(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, reason v1alpha1.Reason) string {
+	switch reason {
+	case v1alpha1.ReasonReady:
+		return fmt.Sprintf("the named service accounts may use model %s of %s", modelName(l), l.Spec.Licensor)
+	case v1alpha1.ReasonNamespaceNotAllowed:
+		return fmt.Sprintf("ModelLicense %s does not name namespace %s: ask whoever manages it to add it to spec.allowedNamespaces (%s)", l.Name, g.Namespace, allowedNamespaces(l))
+	case v1alpha1.ReasonNotYetValid:
+		return fmt.Sprintf("ModelLicense %s holds only from %s", l.Name, l.Spec.Terms.NotBefore.UTC().Format(time.RFC3339))
+	case v1alpha1.ReasonExpired:
+		return fmt.Sprintf("ModelLicense %s ended at %s: ask %s to renew it", l.Name, l.Spec.Terms.NotAfter.UTC().Format(time.RFC3339), l.Spec.Licensor)
+	case v1alpha1.ReasonActionNotLicensed:
+		return fmt.Sprintf("ModelLicense %s allows %s: set spec.action to one of these, or ask %s to license %s", l.Name, join(l.Spec.Terms.Actions), l.Spec.Licensor, g.Spec.Action)
+	case v1alpha1.ReasonPurposeNotLicensed:
+		return fmt.Sprintf("ModelLicense %s allows %s: set spec.purpose to one of these, or ask %s to license %s", l.Name, join(l.Spec.Terms.Purposes), l.Spec.Licensor, g.Spec.Purpose)
+	default:
+		return fmt.Sprintf("a label selector of the grant or of ModelLicense %s cannot be parsed: correct spec.podSelector or spec.allowedNamespaces.selector", l.Name)
+	}
+}
+
+// nextChange is the next moment at which a licence begins or ends; zero where there is none.
+func nextChange(l *v1alpha1.ModelLicense, now time.Time) time.Time {
+	for _, t := range []*metav1.Time{l.Spec.Terms.NotBefore, l.Spec.Terms.NotAfter} {
+		if t != nil && now.Before(t.Time) {
+			return t.Time
+		}
+	}
+	return time.Time{}
+}
+
+// LicenseTime says whether a licence is in its time: Ready, NotYetValid or Expired, and when that changes by itself.
+func LicenseTime(l *v1alpha1.ModelLicense, now time.Time) (v1alpha1.Reason, time.Time) {
+	compiled := &license{ModelLicense: l}
+	reason := v1alpha1.ReasonReady
+	if r := checkNotBefore(nil, compiled, now); r != "" {
+		reason = r
+	} else if r := checkNotAfter(nil, compiled, now); r != "" {
+		reason = r
+	}
+	return reason, nextChange(l, now)
+}

@@ -1,0 +1,107 @@
+// Package builders makes valid objects for tests in a line each. Every builder starts from an object that the API
+// server accepts, so that a test names only what it is about; Obj returns it.
+package builders
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+// LicenseBuilder builds a ModelLicense.
+type LicenseBuilder struct{ obj v1alpha1.ModelLicense }
+
+// License starts a licence of model chat-7b 2.1 by acme.example for Inference and Internal use in every namespace. It
+// covers no image yet.
+func License(name string) *LicenseBuilder {
+	return &LicenseBuilder{v1alpha1.ModelLicense{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ModelLicense"},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: v1alpha1.ModelLicenseSpec{
+			Licensor: "acme.example",
+			Model:    v1alpha1.ModelIdentity{Name: "chat-7b", Version: "2.1"},
+			Terms: v1alpha1.LicenseTerms{
+				Actions:  []v1alpha1.Action{v1alpha1.ActionInference},
+				Purposes: []v1alpha1.Purpose{v1alpha1.PurposeInternal},
+			},
+			AllowedNamespaces: v1alpha1.AllowedNamespaces{Selector: &metav1.LabelSelector{}},
+		},
+	}}
+}
+
+// Repository covers a repository, or a pattern of repositories, opened by the licence's only key.
+func (b *LicenseBuilder) Repository(repository string) *LicenseBuilder {
+	return b.RepositoryWithKey(repository, "")
+}
+
+// RepositoryWithKey covers a repository that the named key opens.
+func (b *LicenseBuilder) RepositoryWithKey(repository, keyName string) *LicenseBuilder {
+	b.obj.Spec.Images = append(b.obj.Spec.Images, v1alpha1.LicensedImage{Repository: repository, KeyName: keyName})
+	return b
+}
+
+// Key adds a key, held in the entry "key" of the Secret LICENCE-NAME.
+func (b *LicenseBuilder) Key(name string) *LicenseBuilder {
+	return b.KeySecret(name, b.obj.Name+"-"+name, v1alpha1.DefaultSecretKey)
+}
+
+// KeySecret adds a key, held in an entry of a Secret.
+func (b *LicenseBuilder) KeySecret(name, secret, entry string) *LicenseBuilder {
+	b.obj.Spec.Keys = append(b.obj.Spec.Keys, v1alpha1.ModelKey{
+		Name: name, SecretRef: v1alpha1.SecretKeyReference{Name: secret, Key: entry},
+	})
+	return b
+}
+
+// Licensor sets who licenses the model.
+func (b *LicenseBuilder) Licensor(name string) *LicenseBuilder {
+	b.obj.Spec.Licensor = name
+	return b
+}
+
+// Model sets the model's name and version.
+func (b *LicenseBuilder) Model(name, version string) *LicenseBuilder {
+	b.obj.Spec.Model = v1alpha1.ModelIdentity{Name: name, Version: version}
+	return b
+}
+
+// Namespaces allows the namespaces of these names and no others.
+func (b *LicenseBuilder) Namespaces(names ...string) *LicenseBuilder {
+	b.obj.Spec.AllowedNamespaces = v1alpha1.AllowedNamespaces{Names: names}
+	return b
+}
+
+// NamespaceSelector allows the namespaces that have these labels.
+func (b *LicenseBuilder) NamespaceSelector(labels map[string]string) *LicenseBuilder {
+	b.obj.Spec.AllowedNamespaces = v1alpha1.AllowedNamespaces{Selector: &metav1.LabelSelector{MatchLabels: labels}}
+	return b
+}
+
+// Actions sets the licensed actions.
+func (b *LicenseBuilder) Actions(actions ...v1alpha1.Action) *LicenseBuilder {
+	b.obj.Spec.Terms.Actions = actions
+	return b
+}
+
+// Purposes sets the licensed purposes.
+func (b *LicenseBuilder) Purposes(purposes ...v1alpha1.Purpose) *LicenseBuilder {
+	b.obj.Spec.Terms.Purposes = purposes
+	return b
+}
+
+// NotBefore sets the moment from which the licence holds.
+func (b *LicenseBuilder) NotBefore(t time.Time) *LicenseBuilder {
+	b.obj.Spec.Terms.NotBefore = &metav1.Time{Time: t}
+	return b
+}
+
+// NotAfter sets the moment from which the licence no longer holds.
+func (b *LicenseBuilder) NotAfter(t time.Time) *LicenseBuilder {
+	b.obj.Spec.Terms.NotAfter = &metav1.Time{Time: t}
+	return b
+}
+
+// Obj returns the licence; the builder may go on building another from it.
+func (b *LicenseBuilder) Obj() *v1alpha1.ModelLicense { return b.obj.DeepCopy() }

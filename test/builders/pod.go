@@ -1,0 +1,151 @@
+package builders
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+// PodBuilder builds a Pod.
+type PodBuilder struct{ obj corev1.Pod }
+
+// Pod starts a pod that runs as service account default. It has no container yet.
+func Pod(namespace, name string) *PodBuilder {
+	return &PodBuilder{corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+	}}
+}
+
+// GenerateName makes the API server name the pod.
+func (b *PodBuilder) GenerateName(prefix string) *PodBuilder {
+	b.obj.Name, b.obj.GenerateName = "", prefix
+	return b
+}
+
+// ServiceAccount sets the account the pod runs as.
+func (b *PodBuilder) ServiceAccount(name string) *PodBuilder {
+	b.obj.Spec.ServiceAccountName = name
+	return b
+}
+
+// Label sets a label.
+func (b *PodBuilder) Label(key, value string) *PodBuilder {
+	metav1.SetMetaDataLabel(&b.obj.ObjectMeta, key, value)
+	return b
+}
+
+// Annotation sets an annotation.
+func (b *PodBuilder) Annotation(key, value string) *PodBuilder {
+	metav1.SetMetaDataAnnotation(&b.obj.ObjectMeta, key, value)
+	return b
+}
+
+// Finalizer adds a finalizer.
+func (b *PodBuilder) Finalizer(name string) *PodBuilder {
+	b.obj.Finalizers = append(b.obj.Finalizers, name)
+	return b
+}
+
+// Owner sets the controller that owns the pod.
+func (b *PodBuilder) Owner(apiVersion, kind, name, uid string) *PodBuilder {
+	b.obj.OwnerReferences = append(b.obj.OwnerReferences, metav1.OwnerReference{
+		APIVersion: apiVersion, Kind: kind, Name: name, UID: types.UID(uid), Controller: ptr.To(true),
+	})
+	return b
+}
+
+// Container adds a container.
+func (b *PodBuilder) Container(name, image string) *PodBuilder {
+	b.obj.Spec.Containers = append(b.obj.Spec.Containers, corev1.Container{Name: name, Image: image})
+	return b
+}
+
+// InitContainer adds an init container.
+func (b *PodBuilder) InitContainer(name, image string) *PodBuilder {
+	b.obj.Spec.InitContainers = append(b.obj.Spec.InitContainers, corev1.Container{Name: name, Image: image})
+	return b
+}
+
+// EphemeralContainer adds an ephemeral container. The API server takes them through the subresource alone.
+func (b *PodBuilder) EphemeralContainer(name, image string) *PodBuilder {
+	b.obj.Spec.EphemeralContainers = append(b.obj.Spec.EphemeralContainers, corev1.EphemeralContainer{
+		EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+			Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+			TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		},
+	})
+	return b
+}
+
+// ImageVolume adds a volume of an image, mounted at /volumes/NAME by containers that were added before.
+func (b *PodBuilder) ImageVolume(name, image string, containers ...string) *PodBuilder {
+	b.obj.Spec.Volumes = append(b.obj.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		Image: &corev1.ImageVolumeSource{Reference: image},
+	}})
+	return b.Mount(name, "/volumes/"+name, containers...)
+}
+
+// KeyVolume adds a volume of our CSI driver as the webhook does, mounted by containers that were added before.
+func (b *PodBuilder) KeyVolume(licenseName string, containers ...string) *PodBuilder {
+	name := v1alpha1.VolumeNamePrefix + licenseName
+	b.obj.Spec.Volumes = append(b.obj.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		CSI: &corev1.CSIVolumeSource{
+			Driver: v1alpha1.CSIDriverName, ReadOnly: ptr.To(true),
+			VolumeAttributes: map[string]string{v1alpha1.VolumeAttributeLicense: licenseName},
+		},
+	}})
+	return b.Mount(name, v1alpha1.KeyDirectory+"/"+licenseName, containers...)
+}
+
+// EmptyDir adds an emptyDir volume, mounted at /volumes/NAME by containers that were added before.
+func (b *PodBuilder) EmptyDir(name string, containers ...string) *PodBuilder {
+	b.obj.Spec.Volumes = append(b.obj.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{},
+	}})
+	return b.Mount(name, "/volumes/"+name, containers...)
+}
+
+// Mount mounts a volume read-only in containers that were added before, of any kind.
+func (b *PodBuilder) Mount(volume, path string, containers ...string) *PodBuilder {
+	mount := corev1.VolumeMount{Name: volume, MountPath: path, ReadOnly: true}
+	for i := range b.obj.Spec.InitContainers {
+		if c := &b.obj.Spec.InitContainers[i]; slices.Contains(containers, c.Name) {
+			c.VolumeMounts = append(c.VolumeMounts, mount)
+		}
+	}
+	for i := range b.obj.Spec.Containers {
+		if c := &b.obj.Spec.Containers[i]; slices.Contains(containers, c.Name) {
+			c.VolumeMounts = append(c.VolumeMounts, mount)
+		}
+	}
+	for i := range b.obj.Spec.EphemeralContainers {
+		if c := &b.obj.Spec.EphemeralContainers[i]; slices.Contains(containers, c.Name) {
+			c.VolumeMounts = append(c.VolumeMounts, mount)
+		}
+	}
+	return b
+}
+
+// Env sets an environment variable in the containers and init containers of that name.
+func (b *PodBuilder) Env(container, name, value string) *PodBuilder {
+	for i := range b.obj.Spec.InitContainers {
+		if c := &b.obj.Spec.InitContainers[i]; c.Name == container {
+			c.Env = append(c.Env, corev1.EnvVar{Name: name, Value: value})
+		}
+	}
+	for i := range b.obj.Spec.Containers {
+		if c := &b.obj.Spec.Containers[i]; c.Name == container {
+			c.Env = append(c.Env, corev1.EnvVar{Name: name, Value: value})
+		}
+	}
+	return b
+}
+
+// Obj returns the pod; the builder may go on building another from it.
+func (b *PodBuilder) Obj() *corev1.Pod { return b.obj.DeepCopy() }
