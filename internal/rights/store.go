@@ -12,6 +12,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
@@ -22,6 +23,8 @@ import (
 type Store struct {
 	cached client.Reader
 	live   *liveReader
+
+	changes chan event.GenericEvent
 
 	synced  atomic.Bool
 	mu      sync.Mutex
@@ -36,7 +39,7 @@ func NewStore(governed []string, cached, api client.Reader) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("governed repositories: %w", err)
 	}
-	s := &Store{cached: cached, current: empty}
+	s := &Store{cached: cached, current: empty, changes: make(chan event.GenericEvent, 1024)}
 	s.live = newLiveReader(api)
 	s.resetPending()
 	return s, nil
@@ -84,6 +87,11 @@ func (s *Store) Snapshot() (*entitlement.Snapshot, bool) {
 	return s.current, synced
 }
 
+// Changes tells, in a leader, of each licence and grant that was written or removed after the first lists, once the
+// snapshot takes account of it. Events that nobody takes while the buffer is full are dropped: a replica that does not
+// lead has no use for them, and one that begins to lead looks at every pod anyway.
+func (s *Store) Changes() <-chan event.GenericEvent { return s.changes }
+
 // Live returns the snapshot with the namespace's grants, and the licences they name, as the API server has them now.
 // Calls for one namespace share a read that has not begun; reads are limited in rate. The error means that nothing can
 // be said, so that a governed pod must be denied.
@@ -117,12 +125,18 @@ func (s *Store) observe(object any, gone bool) {
 		object = tombstone.Obj
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch o := object.(type) {
 	case *v1alpha1.ModelLicense:
 		s.pending.Licenses[o.Name] = unlessGone(o, gone)
 	case *v1alpha1.ModelGrant:
 		s.pending.Grants[entitlement.GrantKey{Namespace: o.Namespace, Name: o.Name}] = unlessGone(o, gone)
+	}
+	s.mu.Unlock()
+	if changed, ok := object.(client.Object); ok && s.synced.Load() {
+		select {
+		case s.changes <- event.GenericEvent{Object: changed}:
+		default:
+		}
 	}
 }
 

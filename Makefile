@@ -1,0 +1,103 @@
+# modelrights: model rights management for Kubernetes. `make help` explains every target.
+
+SHELL := /usr/bin/env bash -o pipefail
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+
+OUTPUT   := $(CURDIR)/_output
+BIN      := $(OUTPUT)/bin
+IMAGEBIN := $(OUTPUT)/image
+CLUSTER  ?= own
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X modelrights.dev/modelrights/internal/version.Version=$(VERSION)
+export PATH := $(BIN):$(PATH)
+export GOFLAGS := -buildvcs=false
+export CGO_ENABLED := 0
+
+# The cluster tool builds and runs a real Kubernetes; it writes what others need to know into this file.
+CLUSTERTOOL := $(BIN)/cluster
+CLUSTERENV  := $(OUTPUT)/cluster/env
+
+##@ General
+
+.PHONY: help
+help: ## Explain every target.
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z0-9_-]+:.*##/ {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Development
+
+.PHONY: generate
+generate: ## Write the Go code that is derived from the API types.
+	go tool controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/...
+
+.PHONY: manifests
+manifests: $(BIN)/helm ## Write the CRDs from the API types, and config/ from the chart.
+	go tool controller-gen crd:crdVersions=v1 paths=./api/... output:crd:artifacts:config=config/crd/bases
+	hack/render-config.sh
+
+.PHONY: build
+build: ## Build the binaries of this machine's platform into _output/bin.
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## Run the linters.
+	$(BIN)/golangci-lint run ./...
+
+.PHONY: verify
+verify: generate manifests lint ## Regenerate everything, lint, and fail if the tree is dirty.
+	go mod tidy
+	go mod verify
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@if [ -n "$$(git status --porcelain)" ]; then \
+	  echo "verify: the tree is dirty; generated files are out of date, or work is not committed:"; git status --short; git --no-pager diff --stat; exit 1; fi
+
+##@ Tests
+
+.PHONY: test
+test: test-unit test-integration test-e2e ## Run every test: unit, against real API servers, and on a real cluster.
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need nothing but Go.
+	go test $$(go list ./... | grep -v -e /test/integration -e /test/e2e)
+	cd hack/cluster && go test ./...
+
+.PHONY: test-integration
+test-integration: $(CLUSTERTOOL) $(BIN)/helm manifests ## Run the tests against the API servers of the newest and the oldest supported Kubernetes.
+	$(CLUSTERTOOL) build --only control-plane
+	$(CLUSTERTOOL) build --only oldest
+	KUBEBUILDER_ASSETS=$(BIN) go test ./test/integration/... -timeout 25m
+	KUBEBUILDER_ASSETS=$(BIN)/oldest go test ./test/integration/... -timeout 25m
+
+.PHONY: test-e2e
+test-e2e: cluster-up images ## Run the tests that need a kubelet, on a real cluster of their own.
+	@status=0; $(MAKE) --no-print-directory e2e-suite || status=$$?; \
+	  if [ -z "$(KEEP)" ]; then $(MAKE) --no-print-directory cluster-down; fi; exit $$status
+
+.PHONY: e2e-suite
+e2e-suite:
+	source $(CLUSTERENV) && go test -tags e2e ./test/e2e/... -v -timeout 40m
+
+.PHONY: bench
+bench: ## Measure, and write the results as JSON into _output/bench.
+	go run ./test/bench/report -out $(OUTPUT)/bench
+
+##@ A real Kubernetes
+
+$(BIN)/helm: hack/tools/helm/go.mod hack/tools/helm/go.sum
+	@echo "building helm"
+	cd hack/tools/helm && go build -trimpath -ldflags '-s -w' -o $@ helm.sh/helm/v4/cmd/helm
+
+$(BIN)/golangci-lint: hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum
+	@echo "building golangci-lint"
+	cd hack/tools/golangci-lint && go build -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(CLUSTERTOOL): $(wildcard hack/cluster/*.go hack/cluster/go.mod hack/cluster/go.sum)
+	cd hack/cluster && go build -trimpath -o $@ .
+
+.PHONY: cluster-up
+cluster-up: $(CLUSTERTOOL) ## Start a real Kubernetes; its kubeconfig is _output/cluster/kubeconfig.
+	@if [ "$(CLUSTER)" != existing ]; then $(CLUSTERTOOL) up; fi
+
+.PHONY: cluster-down
+cluster-down: $(CLUSTERTOOL) ## Stop it and leave nothing behind.
+	@if [ "$(CLUSTER)" != existing ]; then $(CLUSTERTOOL) down; fi

@@ -1,0 +1,124 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/internal/audit"
+)
+
+// AuditLog is where the reconcilers write what happened. Append returns when the entry is durable.
+type AuditLog interface {
+	Append(ctx context.Context, e audit.Entry) (int64, error)
+}
+
+// change is what happened to an object's spec.
+type change int
+
+const (
+	created change = iota
+	changed
+	deleted
+)
+
+// incarnation tells an object from a later one of the same name.
+type incarnation struct {
+	name       types.NamespacedName
+	uid        types.UID
+	generation int64
+}
+
+// history writes the changes of objects of one kind into the audit log. What was logged stands in the object's
+// status.observedGeneration, so that a restart repeats at most the entry that was being written; its ID is then the
+// same. A deletion is logged by the operator that saw the object before: one that happens while no operator runs leaves
+// no entry of its own.
+type history struct {
+	mu    sync.Mutex
+	known map[types.NamespacedName]incarnation
+}
+
+// seen logs what happened to an object since its status was written for the observed generation (0: never).
+func (h *history) seen(ctx context.Context, log AuditLog, o client.Object, observed int64, entry func(incarnation, change) audit.Entry) error {
+	now := incarnation{name: client.ObjectKeyFromObject(o), uid: o.GetUID(), generation: o.GetGeneration()}
+	before, ok := h.get(now.name)
+	if ok && before.uid != now.uid {
+		if err := appendEntry(ctx, log, entry(before, deleted)); err != nil {
+			return err
+		}
+		ok = false
+	}
+	logged := observed
+	if ok {
+		logged = max(logged, before.generation)
+	}
+	switch {
+	case logged == 0:
+		if err := appendEntry(ctx, log, entry(now, created)); err != nil {
+			return err
+		}
+	case logged < now.generation:
+		if err := appendEntry(ctx, log, entry(now, changed)); err != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known == nil {
+		h.known = map[types.NamespacedName]incarnation{}
+	}
+	h.known[now.name] = now
+	return nil
+}
+
+// gone logs the deletion of an object that was seen before.
+func (h *history) gone(ctx context.Context, log AuditLog, name types.NamespacedName, entry func(incarnation, change) audit.Entry) error {
+	before, ok := h.get(name)
+	if !ok {
+		return nil
+	}
+	if err := appendEntry(ctx, log, entry(before, deleted)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.known, name)
+	return nil
+}
+
+func (h *history) get(name types.NamespacedName) (incarnation, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i, ok := h.known[name]
+	return i, ok
+}
+
+func appendEntry(ctx context.Context, log AuditLog, e audit.Entry) error {
+	if _, err := log.Append(ctx, e); err != nil {
+		return fmt.Errorf("logging %s: %w", e.Type, err)
+	}
+	return nil
+}
+
+func licenseEntry(i incarnation, c change) audit.Entry {
+	return audit.Entry{
+		Type:    [...]audit.Type{created: audit.LicenseCreated, changed: audit.LicenseChanged, deleted: audit.LicenseDeleted}[c],
+		License: audit.ObjectOf(i.meta()),
+	}
+}
+
+func grantEntry(i incarnation, c change) audit.Entry {
+	return audit.Entry{
+		Type:      [...]audit.Type{created: audit.GrantCreated, changed: audit.GrantChanged, deleted: audit.GrantDeleted}[c],
+		Namespace: i.name.Namespace,
+		Grant:     audit.ObjectOf(i.meta()),
+	}
+}
+
+func (i incarnation) meta() *metav1.ObjectMeta {
+	return &metav1.ObjectMeta{Namespace: i.name.Namespace, Name: i.name.Name, UID: i.uid, Generation: i.generation}
+}

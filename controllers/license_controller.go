@@ -1,0 +1,153 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keys"
+)
+
+const (
+	// indexGrantLicense finds grants by the licence they name.
+	indexGrantLicense = "spec.licenseName"
+	// indexLicenseSecret finds licences by the Secrets of their keys.
+	indexLicenseSecret = "spec.keys.secretRef.name"
+
+	// retryKeys is how soon a key source that could not be asked is asked again.
+	retryKeys = 30 * time.Second
+)
+
+// LicenseReconciler keeps the status of ModelLicenses and writes their changes into the audit log.
+type LicenseReconciler struct {
+	// Client reads from the cache and writes status.
+	Client client.Client
+	// Keys says whether a licence's keys are to be had. What it hands out is wiped at once.
+	Keys keys.Source
+	// Namespace is the operator's, where key Secrets are.
+	Namespace string
+	// Audit gets an entry for each change of a licence's spec.
+	Audit AuditLog
+	// Events gets an Event for each change of readiness.
+	Events events.EventRecorder
+	// Clock tells the time.
+	Clock clock.PassiveClock
+
+	history history
+}
+
+// SetupWithManager registers the controller: for licences, their grants, and the Secrets of their keys.
+func (r *LicenseReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelLicense{}, indexLicenseSecret, func(o client.Object) []string {
+		var names []string
+		for _, key := range o.(*v1alpha1.ModelLicense).Spec.Keys {
+			names = append(names, key.SecretRef.Name)
+		}
+		return names
+	})
+	if err != nil {
+		return fmt.Errorf("indexing licences by Secret: %w", err)
+	}
+	secret := &metav1.PartialObjectMetadata{}
+	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	return ctrl.NewControllerManagedBy(mgr).Named("modellicense").
+		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.ModelGrant{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: o.(*v1alpha1.ModelGrant).Spec.LicenseName}}}
+		})).
+		WatchesMetadata(secret, handler.EnqueueRequestsFromMapFunc(r.licensesOfSecret)).
+		Complete(r)
+}
+
+func (r *LicenseReconciler) licensesOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+	if secret.GetNamespace() != r.Namespace {
+		return nil
+	}
+	var licenses v1alpha1.ModelLicenseList
+	if err := r.Client.List(ctx, &licenses, client.MatchingFields{indexLicenseSecret: secret.GetName()}); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "cannot list the licences of a Secret", "secret", secret.GetName())
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(licenses.Items))
+	for i := range licenses.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&licenses.Items[i])})
+	}
+	return requests
+}
+
+// Reconcile brings the status of one licence up to date.
+func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var license v1alpha1.ModelLicense
+	if err := r.Client.Get(ctx, req.NamespacedName, &license); err != nil {
+		if client.IgnoreNotFound(err) != nil {
+			return ctrl.Result{}, err
+		}
+		return ctrl.Result{}, r.history.gone(ctx, r.Audit, req.NamespacedName, licenseEntry)
+	}
+	if err := r.history.seen(ctx, r.Audit, &license, license.Status.ObservedGeneration, licenseEntry); err != nil {
+		return ctrl.Result{}, err
+	}
+
+	facts := licenseFacts{license: &license, now: r.Clock.Now()}
+	for _, key := range license.Spec.Keys {
+		material, err := r.Keys.Fetch(ctx, &license, key.Name)
+		if err != nil {
+			facts.keyErrors = append(facts.keyErrors, err)
+			continue
+		}
+		material.Wipe()
+	}
+	var err error
+	if facts.readyGrants, err = r.readyGrants(ctx, license.Name); err != nil {
+		return ctrl.Result{}, err
+	}
+
+	status, until := licenseStatus(facts)
+	result := ctrl.Result{}
+	if !until.IsZero() {
+		result.RequeueAfter = until.Sub(facts.now)
+	}
+	if meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReconciling) && (result.RequeueAfter == 0 || result.RequeueAfter > retryKeys) {
+		result.RequeueAfter = retryKeys
+	}
+	if equality.Semantic.DeepEqual(status, license.Status) {
+		return result, nil
+	}
+	changed := readyChanged(license.Status.Conditions, status.Conditions)
+	license.Status = status
+	if err := r.Client.Status().Update(ctx, &license); err != nil {
+		return ctrl.Result{}, fmt.Errorf("writing the status of licence %s: %w", license.Name, err)
+	}
+	if changed {
+		readinessEvent(r.Events, &license, status.Conditions)
+	}
+	return result, nil
+}
+
+func (r *LicenseReconciler) readyGrants(ctx context.Context, license string) (int32, error) {
+	var grants v1alpha1.ModelGrantList
+	if err := r.Client.List(ctx, &grants, client.MatchingFields{indexGrantLicense: license}, client.UnsafeDisableDeepCopy); err != nil {
+		return 0, fmt.Errorf("listing the grants of licence %s: %w", license, err)
+	}
+	var ready int32
+	for i := range grants.Items {
+		if meta.IsStatusConditionTrue(grants.Items[i].Status.Conditions, v1alpha1.ConditionReady) {
+			ready++
+		}
+	}
+	return ready, nil
+}

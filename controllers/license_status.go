@@ -1,0 +1,80 @@
+package controllers
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/keys"
+)
+
+// licenseFacts is what the status of a licence is computed from.
+type licenseFacts struct {
+	license *v1alpha1.ModelLicense
+	// keyErrors are why keys of the licence are not to be had, in the order of spec.keys, each an *keys.Error.
+	keyErrors []error
+	// readyGrants is the number of grants of the licence that count.
+	readyGrants int32
+	now         time.Time
+}
+
+// licenseStatus computes the status, and when it changes by itself (zero where it does not).
+func licenseStatus(f licenseFacts) (v1alpha1.ModelLicenseStatus, time.Time) {
+	status := *f.license.Status.DeepCopy()
+	generation := f.license.Generation
+	status.ObservedGeneration = generation
+	status.Grants = &f.readyGrants
+
+	keysReason, keysMessage, retried := keysVerdict(f.license, f.keyErrors)
+	keysOK := keysReason == v1alpha1.ReasonKeysAvailable
+	setCondition(&status.Conditions, generation, v1alpha1.ConditionKeysAvailable, keysOK, keysReason, keysMessage)
+
+	timeReason, until := entitlement.LicenseTime(f.license, f.now)
+	switch {
+	case timeReason == v1alpha1.ReasonExpired:
+		setReadiness(&status.Conditions, generation, false, false, timeReason,
+			fmt.Sprintf("ended at %s: no pod is admitted and no key released any more; ask %s to renew it", rfc3339(f.license.Spec.Terms.NotAfter.Time), f.license.Spec.Licensor))
+	case timeReason == v1alpha1.ReasonNotYetValid:
+		setReadiness(&status.Conditions, generation, false, true, timeReason,
+			fmt.Sprintf("holds from %s", rfc3339(f.license.Spec.Terms.NotBefore.Time)))
+	case !keysOK:
+		setReadiness(&status.Conditions, generation, false, retried, keysReason, keysMessage)
+	default:
+		setReadiness(&status.Conditions, generation, true, false, v1alpha1.ReasonReady, readyMessage(f.license))
+	}
+	return status, until
+}
+
+// keysVerdict sums up whether the keys are to be had, and whether the operator tries again by itself.
+func keysVerdict(l *v1alpha1.ModelLicense, problems []error) (v1alpha1.Reason, string, bool) {
+	if len(l.Spec.Keys) == 0 {
+		return v1alpha1.ReasonNoKey, "spec.keys names no key: pods are admitted, but no key is delivered to them; add the key that opens the model", false
+	}
+	var failed []*keys.Error
+	for _, err := range problems {
+		var failure *keys.Error
+		if errors.As(err, &failure) {
+			failed = append(failed, failure)
+		}
+	}
+	if len(failed) == 0 {
+		return v1alpha1.ReasonKeysAvailable, fmt.Sprintf("%d of %d keys found", len(l.Spec.Keys), len(l.Spec.Keys)), false
+	}
+	messages := make([]string, len(failed))
+	for i, failure := range failed {
+		messages[i] = failure.Error()
+	}
+	return failed[0].Reason, strings.Join(messages, ". "), failed[0].Temporary()
+}
+
+func readyMessage(l *v1alpha1.ModelLicense) string {
+	if end := l.Spec.Terms.NotAfter; end != nil {
+		return "in force until " + rfc3339(end.Time)
+	}
+	return "in force, without end"
+}
+
+func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }
