@@ -1,0 +1,170 @@
+package keyservice
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+// The client's bounds in time. Kubelet gives the driver two minutes and then asks again.
+const (
+	// DefaultCallTimeout is how long one call may take unless the client is told otherwise.
+	DefaultCallTimeout = 30 * time.Second
+	dialTimeout        = 5 * time.Second
+)
+
+// ClientOptions say where the key service is and with what to call it.
+type ClientOptions struct {
+	// URL is the service's base, https://HOST[:PORT].
+	URL string
+	// CAFile holds the certificates that may have signed the service's, PEM. It is read again at every call.
+	CAFile string
+	// TokenFile holds the driver's token, of AudienceDriver. It is read again at every call, since kubelet renews it.
+	TokenFile string
+	// Timeout bounds one call; 0 means DefaultCallTimeout.
+	Timeout time.Duration
+}
+
+// Client calls the key service. It is safe for concurrent use and keeps connections.
+type Client struct {
+	options  ClientOptions
+	endpoint string
+
+	mu        sync.Mutex
+	ca        []byte
+	transport *http.Transport
+}
+
+// NewClient returns a client. The error is of the URL; files are not read yet.
+func NewClient(options ClientOptions) (*Client, error) {
+	u, err := url.Parse(options.URL)
+	if err != nil {
+		return nil, fmt.Errorf("the key service's URL: %w", err)
+	}
+	if u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return nil, fmt.Errorf("the key service's URL must be https://HOST[:PORT], not %s", u.Redacted())
+	}
+	if options.Timeout == 0 {
+		options.Timeout = DefaultCallTimeout
+	}
+	return &Client{options: options, endpoint: u.JoinPath(ReleasePath).String()}, nil
+}
+
+// Release asks for the key of a volume. Every error is an *Error: a refusal of the service, or, temporary, that it could
+// not be reached. The caller wipes the response.
+func (c *Client) Release(ctx context.Context, request *ReleaseRequest) (*ReleaseResponse, error) {
+	token, err := os.ReadFile(c.options.TokenFile)
+	if err != nil {
+		return nil, unreachable("the node driver's own token cannot be read", err)
+	}
+	transport, err := c.currentTransport()
+	if err != nil {
+		return nil, unreachable("the key service's CA cannot be read", err)
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, unreachable("the call cannot be encoded", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint, bytes.NewReader(body))
+	if err != nil {
+		return nil, unreachable("the call cannot be made", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	// Not sent; it tells net/http that the call may be repeated on a new connection when the kept one turns out closed,
+	// as after a restart of the operator.
+	req.Header["Idempotency-Key"] = nil
+
+	// The transport is used without http.Client: a redirect must not carry the tokens elsewhere.
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, unreachable("the key service cannot be reached", err)
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes+1))
+	defer clear(content)
+	if err != nil {
+		return nil, unreachable("the key service's answer broke off", err)
+	}
+	return decode(resp.StatusCode, content)
+}
+
+// decode reads an answer. Content that makes no sense is not quoted: it may hold a key.
+func decode(status int, content []byte) (*ReleaseResponse, error) {
+	if len(content) > maxResponseBytes {
+		return nil, unreachable("the key service's answer", errors.New("it is longer than it may be"))
+	}
+	if status == http.StatusOK {
+		var response ReleaseResponse
+		if json.Unmarshal(content, &response) != nil || len(response.Files[v1alpha1.KeyFileName]) == 0 {
+			response.Wipe()
+			return nil, unreachable("the key service's answer", errors.New("it holds no key file"))
+		}
+		return &response, nil
+	}
+	var refusal refusalResponse
+	if json.Unmarshal(content, &refusal) != nil || refusal.Message == "" {
+		return nil, unreachable("the key service's answer", fmt.Errorf("HTTP status %d", status))
+	}
+	if refusal.Reason == "" {
+		return nil, unreachable("the key service and the node driver are of different versions", errors.New(refusal.Message))
+	}
+	return nil, &Error{Reason: refusal.Reason, Message: refusal.Message, Remedy: refusal.Remedy, Temporary: refusal.Temporary}
+}
+
+func unreachable(message string, cause error) *Error {
+	return &Error{
+		Reason: v1alpha1.ReasonLookupFailed, Temporary: true, cause: cause,
+		Message: fmt.Sprintf("%s: %v", message, cause),
+		Remedy:  remedyRetry,
+	}
+}
+
+// currentTransport returns the transport that trusts the CA file as it is now.
+func (c *Client) currentTransport() (*http.Transport, error) {
+	ca, err := os.ReadFile(c.options.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.transport != nil && bytes.Equal(ca, c.ca) {
+		return c.transport, nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("%s holds no certificate", c.options.CAFile)
+	}
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+	c.ca = ca
+	c.transport = &http.Transport{
+		// No proxy: tokens and keys travel between two pods of the cluster.
+		Proxy:                  nil,
+		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool},
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxIdleConnsPerHost:    4,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 16 << 10,
+		DisableCompression:     true,
+	}
+	return c.transport, nil
+}

@@ -1,0 +1,125 @@
+package keyservice
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"k8s.io/utils/clock"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+// handler is the HTTP side of a Releaser.
+type handler struct {
+	releaser *Releaser
+	metrics  *metrics
+	clock    clock.PassiveClock
+	log      logr.Logger
+	// slots bounds the calls that are decided at the same time.
+	slots chan struct{}
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	started := h.clock.Now()
+	var request ReleaseRequest
+	if err := readJSON(w, req, &request); err != nil {
+		writeJSON(w, http.StatusBadRequest, refusalResponse{Message: "the request cannot be read: " + err.Error()})
+		return
+	}
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	case <-req.Context().Done():
+		h.refuse(w, &request, &Error{
+			Reason: v1alpha1.ReasonLookupFailed, Temporary: true,
+			Message: "the key service has more calls than it decides at a time", Remedy: remedyRetry,
+		})
+		return
+	}
+
+	material, refusal := h.releaser.Release(req.Context(), bearer(req), &request)
+	took := h.clock.Since(started)
+	if refusal != nil {
+		h.metrics.refused(refusal.Reason, took)
+		h.refuse(w, &request, refusal)
+		return
+	}
+	defer material.Wipe()
+	h.metrics.released(took)
+	h.log.Info("Key released", "namespace", request.Volume.PodNamespace, "pod", request.Volume.PodName,
+		"license", request.Volume.License, "volume", request.Volume.Handle)
+	body := writeJSON(w, http.StatusOK, ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: material.Bytes()}})
+	clear(body)
+}
+
+func (h *handler) refuse(w http.ResponseWriter, request *ReleaseRequest, e *Error) {
+	values := []any{"reason", e.Reason, "message", e.Message, "namespace", request.Volume.PodNamespace, "pod", request.Volume.PodName,
+		"license", request.Volume.License, "volume", request.Volume.Handle}
+	if e.cause != nil {
+		values = append(values, "cause", e.cause.Error())
+	}
+	h.log.Info("Key refused", values...)
+	if e.Temporary {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, e.statusCode(), refusalResponse{Reason: e.Reason, Message: e.Message, Remedy: e.Remedy, Temporary: e.Temporary})
+}
+
+// bearer is the token of the Authorization header, or empty.
+func bearer(req *http.Request) string {
+	scheme, token, ok := strings.Cut(req.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// What is wrong with a request, in words that quote nothing of it: it carries a token.
+var (
+	errContentType = errors.New("the content type is not application/json")
+	errTooLarge    = errors.New("the body is longer than " + strconv.Itoa(maxRequestBytes) + " bytes")
+	errNoJSON      = errors.New("the body is not the JSON object that POST " + ReleasePath + " takes")
+)
+
+// readJSON reads a body that holds exactly one JSON value of known fields.
+func readJSON(w http.ResponseWriter, req *http.Request, into any) error {
+	if media, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return errContentType
+	}
+	decoder := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxRequestBytes))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil {
+		_, err = decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return errTooLarge
+	}
+	return errNoJSON
+}
+
+// writeJSON answers and returns the body that was written, for the caller to wipe.
+func writeJSON(w http.ResponseWriter, status int, value any) []byte {
+	var body bytes.Buffer
+	if err := json.NewEncoder(&body).Encode(value); err != nil {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(status)
+	_, _ = w.Write(body.Bytes()) // the client is gone; it will ask again
+	return body.Bytes()
+}

@@ -1,0 +1,110 @@
+package keyservice
+
+import (
+	"context"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/entitlement"
+)
+
+// checkPod: the pod exists as its token says, runs on the caller's node, is not on its way out, and has a volume of
+// ours that names the licence.
+func (r *Releaser) checkPod(ctx context.Context, c *call) *Error {
+	v := &c.request.Volume
+	var pod corev1.Pod
+	err := r.Reader.Get(ctx, types.NamespacedName{Namespace: v.PodNamespace, Name: v.PodName}, &pod)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return lookupFailed("the pod", err)
+	}
+	if err != nil || string(pod.UID) != v.PodUID {
+		return refuse(v1alpha1.ReasonPodGone, remedyGone, "pod %s/%s with UID %s does not exist any more", v.PodNamespace, v.PodName, v.PodUID)
+	}
+	c.pod = &pod
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return refuse(v1alpha1.ReasonPodGone, remedyGone, "pod %s/%s is being deleted", pod.Namespace, pod.Name)
+	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
+		return refuse(v1alpha1.ReasonPodGone, remedyGone, "pod %s/%s has ended (%s)", pod.Namespace, pod.Name, pod.Status.Phase)
+	case pod.Spec.NodeName != c.driver.node:
+		return refuse(v1alpha1.ReasonPodMismatch, remedyDriver, "pod %s/%s runs on another node than the caller's", pod.Namespace, pod.Name)
+	case pod.Spec.ServiceAccountName != c.podHolder.account:
+		return refuse(v1alpha1.ReasonPodMismatch, remedyPodToken, "the pod's token is of another service account than the pod's")
+	case !slices.Contains(entitlement.HeldLicenses(&pod.Spec), v.License) || v.License == "":
+		return refuse(v1alpha1.ReasonPodMismatch, "leave the volume to the admission webhook, which adds it where it is needed",
+			"pod %s/%s has no volume of driver %s for licence %q", pod.Namespace, pod.Name, v1alpha1.CSIDriverName, v.License)
+	}
+	return nil
+}
+
+const remedyGone = "nothing is to be done: a pod that has ended, or is about to, gets no key"
+
+// checkEntitled: as the pod is now, it references an image of the licence where the key may be used, a grant entitles
+// it, and nothing but the containers that use the licence mounts the key.
+func (r *Releaser) checkEntitled(ctx context.Context, c *call) *Error {
+	name := c.request.Volume.License
+	snapshot, namespaceLabels, refusal := r.readRights(ctx, c.pod.Namespace, name)
+	if refusal != nil {
+		return refusal
+	}
+	pod := entitlement.Pod{Namespace: c.pod.Namespace, NamespaceLabels: namespaceLabels, Labels: c.pod.Labels, Spec: &c.pod.Spec}
+	now := r.Clock.Now()
+
+	// Volumes of other licences are decided when their keys are asked for: the snapshot knows this licence alone.
+	for _, refusal := range entitlement.DecideKeyVolumes(pod, snapshot, now) {
+		if refusal.License == name {
+			return refuseVolume(refusal)
+		}
+	}
+	decided := entitlement.DecidePodFor(pod, name, snapshot, now)
+	if refused := decided.Refused(); len(refused) > 0 {
+		return refuseDecision(refused[0].Decision)
+	}
+	licenses := decided.Licenses()
+	if len(licenses) != 1 || len(licenses[0].Containers) == 0 {
+		return refuse(v1alpha1.ReasonModelNotReferenced,
+			"run the licensed image in a container of the pod, or mount it there as an image volume",
+			"no container of pod %s/%s uses an image of licence %s", c.pod.Namespace, c.pod.Name, name)
+	}
+	c.use = licenses[0]
+	return nil
+}
+
+// readRights reads, live, all that bears on one licence in one namespace.
+func (r *Releaser) readRights(ctx context.Context, namespace, licenseName string) (*entitlement.Snapshot, map[string]string, *Error) {
+	var ns corev1.Namespace
+	if err := r.Reader.Get(ctx, types.NamespacedName{Name: namespace}, &ns); err != nil {
+		return nil, nil, lookupFailed("the pod's namespace", err)
+	}
+	changes := entitlement.Changes{
+		Licenses: map[string]*v1alpha1.ModelLicense{},
+		Grants:   map[entitlement.GrantKey]*v1alpha1.ModelGrant{},
+	}
+	var license v1alpha1.ModelLicense
+	err := r.Reader.Get(ctx, types.NamespacedName{Name: licenseName}, &license)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, nil, lookupFailed("the licence", err)
+	}
+	if err == nil {
+		changes.Licenses[licenseName] = &license
+	}
+	var grants v1alpha1.ModelGrantList
+	if err := r.Reader.List(ctx, &grants, client.InNamespace(namespace)); err != nil {
+		return nil, nil, lookupFailed("the namespace's grants", err)
+	}
+	for i := range grants.Items {
+		if g := &grants.Items[i]; g.Spec.LicenseName == licenseName {
+			changes.Grants[entitlement.GrantKey{Namespace: g.Namespace, Name: g.Name}] = g
+		}
+	}
+	none, err := entitlement.New(nil)
+	if err != nil {
+		return nil, nil, lookupFailed("the licence", err)
+	}
+	return none.Apply(changes), ns.Labels, nil
+}
