@@ -19,7 +19,7 @@ import (
 const keyFileVariable = "MODELRIGHTS_KEY_FILE"
 
 func main() {
-	dir := flag.String("model", "/model", "`directory` with config.json and the sealed weights")
+	dir := flag.String("model", "/model", "`directory` with config.json and the sealed weights; empty to serve no model")
 	address := flag.String("listen", ":8080", "`address` to serve HTTP on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -30,16 +30,19 @@ func main() {
 }
 
 func run(ctx context.Context, dir, address string) error {
-	keyFile := os.Getenv(keyFileVariable)
-	if keyFile == "" {
-		return fmt.Errorf("%s is not set: this pod has no key for its model", keyFileVariable)
+	var model *Model
+	if dir != "" {
+		keyFile := os.Getenv(keyFileVariable)
+		if keyFile == "" {
+			return fmt.Errorf("%s is not set: this pod has no key for its model", keyFileVariable)
+		}
+		started := time.Now()
+		var err error
+		if model, err = LoadModel(dir, keyFile); err != nil {
+			return err
+		}
+		log.Printf("opened %s in %s: %d tensors, SHA-256 %s", model.Name, time.Since(started).Round(time.Millisecond), len(model.Tensors), model.SHA256)
 	}
-	started := time.Now()
-	model, err := LoadModel(dir, keyFile)
-	if err != nil {
-		return err
-	}
-	log.Printf("opened %s in %s: %d tensors, SHA-256 %s", model.Name, time.Since(started).Round(time.Millisecond), len(model.Tensors), model.SHA256)
 	server := &http.Server{Addr: address, Handler: Handler(model), ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { _ = server.Shutdown(context.Background()) })
 	defer stopped()

@@ -27,10 +27,13 @@ type predictAnswer struct {
 	Probabilities []float64 `json:"probabilities"`
 }
 
-// Handler serves a model: what it is, what it says of a text, and that it is up.
+// Handler serves a model: what it is, what it says of a text, and that it is up. Without a model it is just up.
 func Handler(model *Model) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	if model == nil {
+		return mux
+	}
 	mux.HandleFunc("GET /v1/model", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, modelAnswer{Model: model.Name, Version: model.Version, Tensors: model.Tensors, SHA256: model.SHA256})
 	})
