@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Claims is what the machine looked like before the cluster changed it.
+type Claims struct {
+	// Sysctls are kernel settings that kubelet and the CNI plugins change, with their earlier values.
+	Sysctls map[string]string `json:"sysctls"`
+	// Absent are the directories outside the cluster's own that were not there, deepest last.
+	Absent []string `json:"absent"`
+}
+
+// touchedSysctls are the kernel settings that parts of the cluster change: kubelet's four, and forwarding by the CNI
+// plugin.
+var touchedSysctls = []string{
+	"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
+	"kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
+	"net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet",
+}
+
+// touchedDirs are the directories that parts of the cluster make at paths that cannot be configured.
+var touchedDirs = []string{
+	"/var/lib/kubelet", "/var/lib/kubelet/device-plugins",
+	"/var/log/containers",
+	"/run/containerd", "/run/containerd/s",
+	"/var/lib/cni", "/var/lib/cni/results", "/var/lib/cni/cache",
+	shortNodeDir,
+}
+
+const sysctlRoot = "/proc/sys"
+
+// recordClaims notes the machine's state, once: what a failed `up` changed must not be taken for the original.
+func (c *Cluster) recordClaims() error {
+	if _, err := os.Stat(c.ClaimsFile()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	claims := Claims{Sysctls: map[string]string{}}
+	for _, name := range touchedSysctls {
+		value, err := os.ReadFile(filepath.Join(sysctlRoot, name))
+		if err == nil {
+			claims.Sysctls[name] = strings.TrimSpace(string(value))
+		}
+	}
+	for _, dir := range touchedDirs {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			claims.Absent = append(claims.Absent, dir)
+		}
+	}
+	data, err := json.MarshalIndent(claims, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(c.ClaimsFile(), append(data, '\n'), 0o644)
+}
+
+func (c *Cluster) readClaims() (Claims, error) {
+	var claims Claims
+	data, err := os.ReadFile(c.ClaimsFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return claims, nil
+	}
+	if err != nil {
+		return claims, err
+	}
+	if err := json.Unmarshal(data, &claims); err != nil {
+		return claims, fmt.Errorf("%s: %w", c.ClaimsFile(), err)
+	}
+	return claims, nil
+}
+
+// restore puts kernel settings back and removes directories that were not there before, if nothing else is in them.
+func (claims Claims) restore() error {
+	var problems []error
+	for name, value := range claims.Sysctls {
+		file := filepath.Join(sysctlRoot, name)
+		current, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(current)) == value {
+			continue
+		}
+		if err := os.WriteFile(file, []byte(value), 0); err != nil {
+			problems = append(problems, fmt.Errorf("restore %s to %s: %w", name, value, err))
+		}
+	}
+	for i := len(claims.Absent) - 1; i >= 0; i-- {
+		dir := claims.Absent[i]
+		if dir == "/var/lib/kubelet/device-plugins" {
+			problems = append(problems, os.RemoveAll(dir))
+			continue
+		}
+		// Not empty means that somebody else uses it by now.
+		os.Remove(dir) //nolint:errcheck // see above
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// capabilityObstacle says which capability of root is missing, as in an unprivileged container.
+func capabilityObstacle() string {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err.Error()
+	}
+	for line := range strings.Lines(string(status)) {
+		value, found := strings.CutPrefix(line, "CapEff:")
+		if !found {
+			continue
+		}
+		effective, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err != nil {
+			return err.Error()
+		}
+		for capability, name := range map[int]string{unix.CAP_SYS_ADMIN: "CAP_SYS_ADMIN", unix.CAP_NET_ADMIN: "CAP_NET_ADMIN"} {
+			if effective&(1<<capability) == 0 {
+				return "a node needs " + name + ", which this root user lacks, as in an unprivileged container"
+			}
+		}
+	}
+	return ""
+}
+
+// checkMachine looks, before anything is changed, whether a node can run here beside what already does.
+func (c *Cluster) checkMachine() (host, error) {
+	found := host{cniBin: findCNI()}
+	if err := missing(lookPath, found.cniBin); err != nil {
+		return host{}, err
+	}
+	found.runc, _ = lookPath("runc")
+	owner, exists, err := bridgeOwner(c.Bridge)
+	if err != nil {
+		return host{}, err
+	}
+	if exists && owner != c.bridgeAlias() {
+		if owner == "" {
+			owner = "an unknown owner"
+		}
+		return host{}, fmt.Errorf("the interface %s belongs to the cluster in %s: take that one down first, or set CLUSTER_BRIDGE", c.Bridge, owner)
+	}
+	tables, err := proxyTables()
+	if err != nil {
+		return host{}, fmt.Errorf("nftables do not work here: %w", err)
+	}
+	if !exists && len(tables) > 0 {
+		return host{}, errors.New("another kube-proxy keeps its rules on this machine (nft list table ip kube-proxy): " +
+			"stop its cluster, or remove what it left with `nft delete table ip kube-proxy` and the same for ip6")
+	}
+	const kubeletSocket = "/var/lib/kubelet/device-plugins/kubelet.sock"
+	if connection, err := net.Dial("unix", kubeletSocket); err == nil {
+		return host{}, errors.Join(fmt.Errorf("another kubelet runs on this machine (it listens on %s): two of them would "+
+			"take each other's devices; stop it first", kubeletSocket), connection.Close())
+	}
+	if err := checkNetworks(c.Settings); err != nil {
+		return host{}, err
+	}
+	if forwardingDropped() {
+		c.say("warning: this machine drops forwarded packets (nft list chains: hook forward, policy drop), as Docker sets it up; "+
+			"pods may not reach each other until you accept traffic from and to %s", c.PodCIDR)
+	}
+	if _, err := os.Stat("/sys/module/apparmor/parameters/enabled"); err == nil {
+		_, found.appArmor = lookPath("apparmor_parser")
+	}
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return host{}, err
+	}
+	found.snapshotter, err = chooseSnapshotter(c.Dir)
+	return found, err
+}
+
+// prepareNode makes what the node's parts find in place: bridge, control groups, kubelet's shared directory.
+func (c *Cluster) prepareNode() error {
+	if err := c.makeBridge(); err != nil {
+		return err
+	}
+	if err := makeCgroups(c.Settings); err != nil {
+		return err
+	}
+	if err := shareMount(c.KubeletDir()); err != nil {
+		return fmt.Errorf("prepare kubelet's directory: %w", err)
+	}
+	return errors.Join(os.MkdirAll(c.PodLogs(), 0o755), os.MkdirAll(c.ContainerdState(), 0o711),
+		os.WriteFile(filepath.Join(sysctlRoot, "net/ipv4/ip_forward"), []byte("1"), 0))
+}
+
+// nodeRemains says whether anything of this cluster's node is left on the machine, even if its directory is gone.
+func (c *Cluster) nodeRemains() bool {
+	if nodeObstacle() != "" {
+		return false
+	}
+	owner, exists, err := bridgeOwner(c.Bridge)
+	return err == nil && exists && owner == c.bridgeAlias()
+}
+
+// removeNode removes everything that the node's parts made, after the parts have ended. What the machine has one of, such
+// as kube-proxy's tables, is removed only if it is this cluster's. It carries on after a failure, and reports all
+// failures. The bridge goes last: it says that the rest is ours.
+func (c *Cluster) removeNode(evidence nodeEvidence) error {
+	if obstacle := nodeObstacle(); obstacle != "" {
+		if !c.exists() {
+			return nil
+		}
+		return errors.New(obstacle + ", and so does removing one: run `down` as root")
+	}
+	owner, exists, err := bridgeOwner(c.Bridge)
+	if err != nil {
+		return err
+	}
+	if exists && owner != c.bridgeAlias() {
+		c.say("the interface %s, and so the running node, belongs to the cluster in %s; nothing of it is touched", c.Bridge, owner)
+		return unmountUnder(c.Dir)
+	}
+	if !exists && !c.exists() {
+		return unmountUnder(c.Dir)
+	}
+	sockets := c.shimSockets()
+	problems := []error{emptyCgroups(c.Settings), unmountUnder(c.Dir, c.NodeDir), removeCgroups(c.Settings)}
+	if exists || evidence.proxyStarted {
+		problems = append(problems, removeProxyTables())
+	}
+	for _, file := range append(sockets, c.foreignFiles()...) {
+		problems = append(problems, os.RemoveAll(file))
+	}
+	if evidence.dirApart {
+		problems = append(problems, removeUnmounted(c.NodeDir))
+	}
+	return errors.Join(append(problems, evidence.claims.restore(), c.removeBridge())...)
+}
+
+// shimSockets are the sockets of containers' shims. Their directory is fixed, and shared with any other containerd of
+// the machine; which are ours stands in the bundles.
+func (c *Cluster) shimSockets() []string {
+	var sockets []string
+	for _, pattern := range []string{"bootstrap.json", "address"} {
+		files, err := filepath.Glob(filepath.Join(c.ContainerdState(), "io.containerd.runtime.v2.task", "*", "*", pattern))
+		if err != nil {
+			continue
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			sockets = append(sockets, socketPaths(string(content))...)
+		}
+	}
+	return sockets
+}
+
+// socketPaths finds the sockets that a bundle's file names as unix:// URLs.
+func socketPaths(content string) []string {
+	var paths []string
+	for _, piece := range strings.Split(content, "unix://")[1:] {
+		if end := strings.IndexAny(piece, "\"\n, "); end >= 0 {
+			piece = piece[:end]
+		}
+		if filepath.IsAbs(piece) {
+			paths = append(paths, filepath.Clean(piece))
+		}
+	}
+	return paths
+}
+
+// foreignFiles are ours among the files in directories that are shared with others: links to our containers' logs,
+// and the CNI library's notes on our network.
+func (c *Cluster) foreignFiles() []string {
+	var ours []string
+	links, err := filepath.Glob("/var/log/containers/*")
+	if err == nil {
+		for _, link := range links {
+			target, err := os.Readlink(link)
+			if err == nil && strings.HasPrefix(target, c.PodLogs()+"/") {
+				ours = append(ours, link)
+			}
+		}
+	}
+	results, err := filepath.Glob("/var/lib/cni/results/" + cniNetwork + "-*")
+	if err == nil {
+		ours = append(ours, results...)
+	}
+	return ours
+}
