@@ -7,6 +7,7 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
 // AuditLog is the audit log, as the key service needs it: *audit.Log.
@@ -41,7 +42,7 @@ func releaseEntry(c *call) audit.Entry {
 // refusalEntry is what the log says of a refused call. It names the pod only as far as that is proven, by the pod's own
 // confirmed token or by a live read: else whoever reaches the port could fill a namespace's share of the log in its
 // name. What the caller claimed stands in the message.
-func refusalEntry(c *call, e *Error) audit.Entry {
+func refusalEntry(c *call, e *protocol.Error) audit.Entry {
 	v := &c.request.Volume
 	entry := audit.Entry{
 		Type:    audit.KeyRefused,

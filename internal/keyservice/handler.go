@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
 // handler is the HTTP side of a Releaser.
@@ -28,18 +29,18 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	started := h.clock.Now()
-	var request ReleaseRequest
+	var request protocol.ReleaseRequest
 	if err := readJSON(w, req, &request); err != nil {
-		writeJSON(w, http.StatusBadRequest, refusalResponse{Message: "the request cannot be read: " + err.Error()})
+		writeJSON(w, http.StatusBadRequest, &protocol.Error{Message: "the request cannot be read: " + err.Error()})
 		return
 	}
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-req.Context().Done():
-		h.refuse(w, &request, &Error{
+		h.refuse(w, &request, &protocol.Error{
 			Reason: v1alpha1.ReasonLookupFailed, Temporary: true,
-			Message: "the key service has more calls than it decides at a time", Remedy: remedyRetry,
+			Message: "the key service has more calls than it decides at a time", Remedy: protocol.RemedyRetry,
 		})
 		return
 	}
@@ -55,21 +56,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h.metrics.released(took)
 	h.log.Info("Key released", "namespace", request.Volume.PodNamespace, "pod", request.Volume.PodName,
 		"license", request.Volume.License, "volume", request.Volume.Handle)
-	body := writeJSON(w, http.StatusOK, ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: material.Bytes()}})
+	body := writeJSON(w, http.StatusOK, protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: material.Bytes()}})
 	clear(body)
 }
 
-func (h *handler) refuse(w http.ResponseWriter, request *ReleaseRequest, e *Error) {
+func (h *handler) refuse(w http.ResponseWriter, request *protocol.ReleaseRequest, e *protocol.Error) {
 	values := []any{"reason", e.Reason, "message", e.Message, "namespace", request.Volume.PodNamespace, "pod", request.Volume.PodName,
 		"license", request.Volume.License, "volume", request.Volume.Handle}
-	if e.cause != nil {
-		values = append(values, "cause", e.cause.Error())
+	if e.Cause != nil {
+		values = append(values, "cause", e.Cause.Error())
 	}
 	h.log.Info("Key refused", values...)
 	if e.Temporary {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeJSON(w, e.statusCode(), refusalResponse{Reason: e.Reason, Message: e.Message, Remedy: e.Remedy, Temporary: e.Temporary})
+	writeJSON(w, statusCode(e), e)
 }
 
 // bearer is the token of the Authorization header, or empty.
@@ -84,8 +85,8 @@ func bearer(req *http.Request) string {
 // What is wrong with a request, in words that quote nothing of it: it carries a token.
 var (
 	errContentType = errors.New("the content type is not application/json")
-	errTooLarge    = errors.New("the body is longer than " + strconv.Itoa(maxRequestBytes) + " bytes")
-	errNoJSON      = errors.New("the body is not the JSON object that POST " + ReleasePath + " takes")
+	errTooLarge    = errors.New("the body is longer than " + strconv.Itoa(protocol.MaxRequestBytes) + " bytes")
+	errNoJSON      = errors.New("the body is not the JSON object that POST " + protocol.ReleasePath + " takes")
 )
 
 // readJSON reads a body that holds exactly one JSON value of known fields.
@@ -93,7 +94,7 @@ func readJSON(w http.ResponseWriter, req *http.Request, into any) error {
 	if media, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		return errContentType
 	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxRequestBytes))
+	decoder := json.NewDecoder(http.MaxBytesReader(w, req.Body, protocol.MaxRequestBytes))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
 	if err == nil {

@@ -11,11 +11,12 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
 // checkPod: the pod exists as its token says, runs on the caller's node, is not on its way out, and has a volume of
 // ours that names the licence.
-func (r *Releaser) checkPod(ctx context.Context, c *call) *Error {
+func (r *Releaser) checkPod(ctx context.Context, c *call) *protocol.Error {
 	v := &c.request.Volume
 	var pod corev1.Pod
 	err := r.Reader.Get(ctx, types.NamespacedName{Namespace: v.PodNamespace, Name: v.PodName}, &pod)
@@ -46,7 +47,7 @@ const remedyGone = "nothing is to be done: a pod that has ended, or is about to,
 
 // checkEntitled: as the pod is now, it references an image of the licence where the key may be used, a grant entitles
 // it, and nothing but the containers that use the licence mounts the key.
-func (r *Releaser) checkEntitled(ctx context.Context, c *call) *Error {
+func (r *Releaser) checkEntitled(ctx context.Context, c *call) *protocol.Error {
 	name := c.request.Volume.License
 	snapshot, namespaceLabels, refusal := r.readRights(ctx, c.pod.Namespace, name)
 	if refusal != nil {
@@ -76,7 +77,7 @@ func (r *Releaser) checkEntitled(ctx context.Context, c *call) *Error {
 }
 
 // readRights reads, live, all that bears on one licence in one namespace.
-func (r *Releaser) readRights(ctx context.Context, namespace, licenseName string) (*entitlement.Snapshot, map[string]string, *Error) {
+func (r *Releaser) readRights(ctx context.Context, namespace, licenseName string) (*entitlement.Snapshot, map[string]string, *protocol.Error) {
 	var ns corev1.Namespace
 	if err := r.Reader.Get(ctx, types.NamespacedName{Name: namespace}, &ns); err != nil {
 		return nil, nil, lookupFailed("the pod's namespace", err)

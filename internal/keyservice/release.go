@@ -1,3 +1,5 @@
+// Package keyservice is the operator's end of the release of keys to nodes; see protocol for what is said and client for
+// the other end.
 package keyservice
 
 import (
@@ -13,6 +15,7 @@ import (
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/keys"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
 // Releaser decides on one call and records it, before any byte of a key is written to the network.
@@ -40,7 +43,7 @@ type Releaser struct {
 // call is what has been found out about one call so far. Each check adds to it or refuses.
 type call struct {
 	bearer  string
-	request *ReleaseRequest
+	request *protocol.ReleaseRequest
 
 	driver    holder
 	podHolder holder
@@ -51,7 +54,7 @@ type call struct {
 
 // checks are what must hold for a release, in order. Each relies on those before it. The keys are fetched before the
 // release is recorded, so that a key that is missing does not leave the record of a release.
-var checks = []func(*Releaser, context.Context, *call) *Error{
+var checks = []func(*Releaser, context.Context, *call) *protocol.Error{
 	(*Releaser).checkDriver,
 	(*Releaser).checkPodToken,
 	(*Releaser).checkPod,
@@ -62,7 +65,7 @@ var checks = []func(*Releaser, context.Context, *call) *Error{
 
 // Release answers a call whose bearer token is the given one. When it returns without an error the release is durable
 // in the audit log, and the caller, who alone puts the key on the network, wipes the Material after that.
-func (r *Releaser) Release(ctx context.Context, bearer string, request *ReleaseRequest) (keys.Material, *Error) {
+func (r *Releaser) Release(ctx context.Context, bearer string, request *protocol.ReleaseRequest) (keys.Material, *protocol.Error) {
 	c := &call{bearer: bearer, request: request}
 	for _, check := range checks {
 		if refusal := check(r, ctx, c); refusal != nil {
@@ -77,12 +80,12 @@ func (r *Releaser) Release(ctx context.Context, bearer string, request *ReleaseR
 }
 
 // checkDriver: the caller is the node driver, by a token that says in which pod and on which node it runs.
-func (r *Releaser) checkDriver(ctx context.Context, c *call) *Error {
-	h, err := review(ctx, r.Tokens, c.bearer, AudienceDriver)
+func (r *Releaser) checkDriver(ctx context.Context, c *call) *protocol.Error {
+	h, err := review(ctx, r.Tokens, c.bearer, protocol.AudienceDriver)
 	switch {
 	case errors.Is(err, errNotConfirmed):
 		return refuse(v1alpha1.ReasonUnauthenticated, remedyDriver,
-			"the call carries no token of audience %s that the API server confirms", AudienceDriver)
+			"the call carries no token of audience %s that the API server confirms", protocol.AudienceDriver)
 	case err != nil:
 		return lookupFailed("the review of the caller's token", err)
 	}
@@ -100,12 +103,12 @@ func (r *Releaser) checkDriver(ctx context.Context, c *call) *Error {
 }
 
 // checkPodToken: the pod's own token says that it is the pod spoken of, and that it is on the caller's node.
-func (r *Releaser) checkPodToken(ctx context.Context, c *call) *Error {
-	h, err := review(ctx, r.Tokens, c.request.PodToken, AudiencePod)
+func (r *Releaser) checkPodToken(ctx context.Context, c *call) *protocol.Error {
+	h, err := review(ctx, r.Tokens, c.request.PodToken, protocol.AudiencePod)
 	switch {
 	case errors.Is(err, errNotConfirmed):
 		return refuse(v1alpha1.ReasonUnauthenticated, remedyPodToken,
-			"the pod's token is missing or not confirmed by the API server for audience %s", AudiencePod)
+			"the pod's token is missing or not confirmed by the API server for audience %s", protocol.AudiencePod)
 	case err != nil:
 		return lookupFailed("the review of the pod's token", err)
 	case !h.bound() || h.account == "":
@@ -124,10 +127,10 @@ func (r *Releaser) checkPodToken(ctx context.Context, c *call) *Error {
 
 // remedyPodToken is the remedy where the pod's token is not what kubelet hands out.
 const remedyPodToken = "kubelet hands the token to the node driver: see that CSIDriver " + v1alpha1.CSIDriverName +
-	" requests tokens of audience " + AudiencePod
+	" requests tokens of audience " + protocol.AudiencePod
 
 // fetchKeys: the licence's keys that open what the pod uses are to be had.
-func (r *Releaser) fetchKeys(ctx context.Context, c *call) *Error {
+func (r *Releaser) fetchKeys(ctx context.Context, c *call) *protocol.Error {
 	material, err := keys.FetchAll(ctx, r.Source, c.use.License, c.use.KeyNames)
 	if err != nil {
 		return refuseKey(err)
@@ -137,7 +140,7 @@ func (r *Releaser) fetchKeys(ctx context.Context, c *call) *Error {
 }
 
 // record: the release stands in the audit log, durably.
-func (r *Releaser) record(ctx context.Context, c *call) *Error {
+func (r *Releaser) record(ctx context.Context, c *call) *protocol.Error {
 	if _, err := r.Audit.Append(ctx, releaseEntry(c)); err != nil {
 		return auditUnavailable(err)
 	}
@@ -145,7 +148,7 @@ func (r *Releaser) record(ctx context.Context, c *call) *Error {
 }
 
 // refused tells the audit log, and the pod if it was found to be the one.
-func (r *Releaser) refused(c *call, e *Error) {
+func (r *Releaser) refused(c *call, e *protocol.Error) {
 	r.Audit.Submit(refusalEntry(c, e))
 	if c.pod != nil {
 		r.event(c.pod, corev1.EventTypeWarning, v1alpha1.ReasonKeyRefused, e.Error())

@@ -13,6 +13,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
 // The server's bounds in time. A release takes a few reads of the API server and one commit to the log.
@@ -66,7 +68,7 @@ func NewServer(releaser *Releaser, options ServerOptions) (*Server, error) {
 		options.MaxConcurrent = DefaultMaxConcurrent
 	}
 	mux := http.NewServeMux()
-	mux.Handle(http.MethodPost+" "+ReleasePath, withTimeout(releaseTimeout, &handler{
+	mux.Handle(http.MethodPost+" "+protocol.ReleasePath, withTimeout(releaseTimeout, &handler{
 		releaser: releaser, metrics: m, clock: releaser.Clock, log: options.Log,
 		slots: make(chan struct{}, options.MaxConcurrent),
 	}))
@@ -77,7 +79,7 @@ func NewServer(releaser *Releaser, options ServerOptions) (*Server, error) {
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    protocol.MaxHeaderBytes,
 		ErrorLog:          httpErrorLog(options.Log),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: options.Certificate},
 		// One small call a pod needs no multiplexing, and HTTP/1.1 has no streams to exhaust.

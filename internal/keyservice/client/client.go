@@ -1,4 +1,5 @@
-package keyservice
+// Package client is the node driver's end of the release of keys.
+package client
 
 import (
 	"bytes"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
 // The client's bounds in time. Kubelet gives the driver two minutes and then asks again.
@@ -27,13 +29,13 @@ const (
 	dialTimeout        = 5 * time.Second
 )
 
-// ClientOptions say where the key service is and with what to call it.
-type ClientOptions struct {
+// Options say where the key service is and with what to call it.
+type Options struct {
 	// URL is the service's base, https://HOST[:PORT].
 	URL string
 	// CAFile holds the certificates that may have signed the service's, PEM. It is read again at every call.
 	CAFile string
-	// TokenFile holds the driver's token, of AudienceDriver. It is read again at every call, since kubelet renews it.
+	// TokenFile holds the driver's token, of protocol.AudienceDriver. It is read again at every call, since kubelet renews it.
 	TokenFile string
 	// Timeout bounds one call; 0 means DefaultCallTimeout.
 	Timeout time.Duration
@@ -41,7 +43,7 @@ type ClientOptions struct {
 
 // Client calls the key service. It is safe for concurrent use and keeps connections.
 type Client struct {
-	options  ClientOptions
+	options  Options
 	endpoint string
 
 	mu        sync.Mutex
@@ -49,8 +51,8 @@ type Client struct {
 	transport *http.Transport
 }
 
-// NewClient returns a client. The error is of the URL; files are not read yet.
-func NewClient(options ClientOptions) (*Client, error) {
+// New returns a client. The error is of the URL; files are not read yet.
+func New(options Options) (*Client, error) {
 	u, err := url.Parse(options.URL)
 	if err != nil {
 		return nil, fmt.Errorf("the key service's URL: %w", err)
@@ -61,12 +63,12 @@ func NewClient(options ClientOptions) (*Client, error) {
 	if options.Timeout == 0 {
 		options.Timeout = DefaultCallTimeout
 	}
-	return &Client{options: options, endpoint: u.JoinPath(ReleasePath).String()}, nil
+	return &Client{options: options, endpoint: u.JoinPath(protocol.ReleasePath).String()}, nil
 }
 
-// Release asks for the key of a volume. Every error is an *Error: a refusal of the service, or, temporary, that it could
+// Release asks for the key of a volume. Every error is an *protocol.Error: a refusal of the service, or, temporary, that it could
 // not be reached. The caller wipes the response.
-func (c *Client) Release(ctx context.Context, request *ReleaseRequest) (*ReleaseResponse, error) {
+func (c *Client) Release(ctx context.Context, request *protocol.ReleaseRequest) (*protocol.ReleaseResponse, error) {
 	token, err := os.ReadFile(c.options.TokenFile)
 	if err != nil {
 		return nil, unreachable("the node driver's own token cannot be read", err)
@@ -97,7 +99,7 @@ func (c *Client) Release(ctx context.Context, request *ReleaseRequest) (*Release
 		return nil, unreachable("the key service cannot be reached", err)
 	}
 	defer resp.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes+1))
+	content, err := io.ReadAll(io.LimitReader(resp.Body, protocol.MaxResponseBytes+1))
 	defer clear(content)
 	if err != nil {
 		return nil, unreachable("the key service's answer broke off", err)
@@ -106,33 +108,33 @@ func (c *Client) Release(ctx context.Context, request *ReleaseRequest) (*Release
 }
 
 // decode reads an answer. Content that makes no sense is not quoted: it may hold a key.
-func decode(status int, content []byte) (*ReleaseResponse, error) {
-	if len(content) > maxResponseBytes {
+func decode(status int, content []byte) (*protocol.ReleaseResponse, error) {
+	if len(content) > protocol.MaxResponseBytes {
 		return nil, unreachable("the key service's answer", errors.New("it is longer than it may be"))
 	}
 	if status == http.StatusOK {
-		var response ReleaseResponse
+		var response protocol.ReleaseResponse
 		if json.Unmarshal(content, &response) != nil || len(response.Files[v1alpha1.KeyFileName]) == 0 {
 			response.Wipe()
 			return nil, unreachable("the key service's answer", errors.New("it holds no key file"))
 		}
 		return &response, nil
 	}
-	var refusal refusalResponse
+	var refusal protocol.Error
 	if json.Unmarshal(content, &refusal) != nil || refusal.Message == "" {
 		return nil, unreachable("the key service's answer", fmt.Errorf("HTTP status %d", status))
 	}
 	if refusal.Reason == "" {
 		return nil, unreachable("the key service and the node driver are of different versions", errors.New(refusal.Message))
 	}
-	return nil, &Error{Reason: refusal.Reason, Message: refusal.Message, Remedy: refusal.Remedy, Temporary: refusal.Temporary}
+	return nil, &refusal
 }
 
-func unreachable(message string, cause error) *Error {
-	return &Error{
-		Reason: v1alpha1.ReasonLookupFailed, Temporary: true, cause: cause,
+func unreachable(message string, cause error) *protocol.Error {
+	return &protocol.Error{
+		Reason: v1alpha1.ReasonLookupFailed, Temporary: true, Cause: cause,
 		Message: fmt.Sprintf("%s: %v", message, cause),
-		Remedy:  remedyRetry,
+		Remedy:  protocol.RemedyRetry,
 	}
 }
 
