@@ -100,6 +100,15 @@ func (k *Keeper) Ready(*http.Request) error {
 	return err
 }
 
+// TrimSecret is a cache transform that drops the contents of every Secret but that of the serving certificate: keys of
+// models are read at the moment of their release, and lie in no cache.
+func TrimSecret(object any) (any, error) {
+	if secret, ok := object.(*corev1.Secret); ok && secret.Name != SecretName {
+		secret.Data = nil
+	}
+	return object, nil
+}
+
 // EnsureSecret creates the Secret, empty, unless it is there: the rotator fills it, and creates none.
 func EnsureSecret(ctx context.Context, c client.Client, namespace string) error {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretName}}

@@ -1,0 +1,44 @@
+// Command modelrights-operator runs the admission webhooks, the controllers and the key service.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"modelrights.dev/modelrights/internal/version"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "modelrights-operator:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	var o options
+	flags := pflag.NewFlagSet("modelrights-operator", pflag.ContinueOnError)
+	o.addFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if o.version {
+		fmt.Println(version.Version)
+		return nil
+	}
+	if err := o.validate(); err != nil {
+		return err
+	}
+	ctrl.SetLogger(zap.New(zap.JSONEncoder(), zap.Level(o.zapLevel())))
+	ctx := ctrl.SetupSignalHandler()
+	mgr, err := newManager(ctx, o)
+	if err != nil {
+		return err
+	}
+	ctrl.Log.Info("starting", "version", version.Version)
+	return mgr.Start(ctx)
+}

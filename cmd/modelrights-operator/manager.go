@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/keys"
+	"modelrights.dev/modelrights/internal/keyservice"
+	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/internal/servingcert"
+	"modelrights.dev/modelrights/webhooks"
+)
+
+const component = "modelrights-operator"
+
+// gracefulShutdown is longer than the audit log's flush and the key service's last calls.
+const gracefulShutdown = 25 * time.Second
+
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	return scheme
+}
+
+// newManager wires the operator: the snapshot and the log first, then what asks and writes them.
+func newManager(ctx context.Context, o options) (manager.Manager, error) {
+	keeper := servingcert.NewKeeper(o.namespace, o.certDir, ctrl.Log.WithName("servingcert"))
+	mgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(), managerOptions(o, keeper))
+	if err != nil {
+		return nil, fmt.Errorf("creating the manager: %w", err)
+	}
+	ready := &readiness{}
+	if err := addCertificates(ctx, mgr, o, keeper, ready); err != nil {
+		return nil, err
+	}
+	store, err := addStore(ctx, mgr, o, ready)
+	if err != nil {
+		return nil, err
+	}
+	log, err := addAuditLog(mgr)
+	if err != nil {
+		return nil, err
+	}
+	source := keys.NewSecretSource(mgr.GetAPIReader(), o.namespace)
+	recorder := mgr.GetEventRecorder(component)
+	err = webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
+		Rights:  store,
+		Denials: webhooks.NewReporter(log, recorder),
+		Metrics: metrics.Registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("registering the webhooks: %w", err)
+	}
+	if err := addKeyService(mgr, o, keeper, log, source, ready); err != nil {
+		return nil, err
+	}
+	if err := addControllers(ctx, mgr, o, store, log, source); err != nil {
+		return nil, err
+	}
+	ready.add("webhook", mgr.GetWebhookServer().StartedChecker())
+	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
+		return nil, fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := ready.register(mgr); err != nil {
+		return nil, fmt.Errorf("adding a readiness check: %w", err)
+	}
+	return mgr, nil
+}
+
+func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
+	shutdown := gracefulShutdown
+	return manager.Options{
+		Scheme: newScheme(),
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Pod{}:    {Transform: controllers.TrimPod},
+				&corev1.Secret{}: {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
+			},
+		},
+		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:        o.probeAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              component,
+		LeaderElectionNamespace:       o.namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &shutdown,
+		WebhookServer: webhook.NewServer(webhook.Options{
+			Port: o.webhookPort,
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+				c.MinVersion = tls.VersionTLS13
+				c.GetCertificate = keeper.GetCertificate
+			}},
+		}),
+	}
+}
+
+// addCertificates makes sure that there is a certificate to serve with, and that the node driver can trust it.
+func addCertificates(ctx context.Context, mgr manager.Manager, o options, keeper *servingcert.Keeper, ready *readiness) error {
+	if err := keeper.Watch(ctx, mgr.GetCache()); err != nil {
+		return err
+	}
+	ready.add("certificate", keeper.Ready)
+	if err := (&controllers.CAReconciler{Client: mgr.GetClient(), Namespace: o.namespace, NodeNamespace: o.nodeNamespace}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the CA controller: %w", err)
+	}
+	if o.certManagement == certsExternal {
+		return nil
+	}
+	if err := servingcert.EnsureSecret(ctx, mgr.GetClient(), o.namespace); err != nil {
+		return err
+	}
+	injected := make(chan struct{})
+	ready.addChannel("ca-injected", injected)
+	return servingcert.AddRotator(mgr, servingcert.Names{
+		Namespace:             o.namespace,
+		Services:              []string{o.webhookService, o.keyServiceService},
+		WebhookConfigurations: []string{o.webhookConfiguration},
+	}, o.certDir, injected)
+}
+
+// addStore keeps the snapshot; a replica that has not read every licence and grant yet is not ready.
+func addStore(ctx context.Context, mgr manager.Manager, o options, ready *readiness) (*rights.Store, error) {
+	store, err := rights.NewStore(o.governedRepositories, mgr.GetCache(), mgr.GetAPIReader())
+	if err != nil {
+		return nil, fmt.Errorf("--governed-repository: %w", err)
+	}
+	waitForSync, err := store.Watch(ctx, mgr.GetCache())
+	if err != nil {
+		return nil, err
+	}
+	synced := make(chan struct{})
+	ready.addChannel("rights-synced", synced)
+	err = mgr.Add(everyReplica(func(ctx context.Context) error {
+		if err := waitForSync(ctx); err != nil {
+			return err
+		}
+		close(synced)
+		return nil
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("adding the store: %w", err)
+	}
+	return store, nil
+}
+
+func addAuditLog(mgr manager.Manager) (*audit.Log, error) {
+	identity := os.Getenv("POD_NAME")
+	if identity == "" {
+		var err error
+		if identity, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("naming this replica: set POD_NAME: %w", err)
+		}
+	}
+	log, err := audit.New(audit.Options{
+		Client:   mgr.GetClient(),
+		Reader:   mgr.GetAPIReader(),
+		Identity: identity,
+		Logger:   ctrl.Log.WithName("audit"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(log); err != nil {
+		return nil, fmt.Errorf("adding the audit log: %w", err)
+	}
+	return log, nil
+}
+
+func addKeyService(mgr manager.Manager, o options, keeper *servingcert.Keeper, log *audit.Log, source keys.Source, ready *readiness) error {
+	server, err := keyservice.NewServer(&keyservice.Releaser{
+		Reader:               mgr.GetAPIReader(),
+		Tokens:               mgr.GetClient(),
+		Source:               source,
+		Audit:                log,
+		Events:               mgr.GetEventRecorder(component),
+		DriverNamespace:      o.nodeNamespace,
+		DriverServiceAccount: o.nodeServiceAccount,
+		Clock:                clock.RealClock{},
+	}, keyservice.ServerOptions{
+		Address:     fmt.Sprintf(":%d", o.keyServicePort),
+		Certificate: keeper.GetCertificate,
+		Metrics:     metrics.Registry,
+		Log:         ctrl.Log.WithName("keyservice"),
+	})
+	if err != nil {
+		return err
+	}
+	ready.add("key-service", server.Ready)
+	if err := mgr.Add(server); err != nil {
+		return fmt.Errorf("adding the key service: %w", err)
+	}
+	return nil
+}
+
+func addControllers(ctx context.Context, mgr manager.Manager, o options, store *rights.Store, log *audit.Log, source keys.Source) error {
+	recorder, now := mgr.GetEventRecorder(component), clock.RealClock{}
+	grants := &controllers.GrantReconciler{Client: mgr.GetClient(), Audit: log, Events: recorder, Clock: now}
+	if err := grants.SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("adding the grant controller: %w", err)
+	}
+	licenses := &controllers.LicenseReconciler{Client: mgr.GetClient(), Keys: source, Namespace: o.namespace, Audit: log, Events: recorder, Clock: now}
+	if err := licenses.SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("adding the licence controller: %w", err)
+	}
+	pods := &controllers.PodReconciler{Client: mgr.GetClient(), Rights: store, Audit: log, Events: recorder, Clock: now}
+	if err := pods.SetupWithManager(mgr, store.Changes()); err != nil {
+		return fmt.Errorf("adding the pod controller: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	"go.uber.org/zap/zapcore"
+)
+
+// How the serving certificate comes about.
+const (
+	certsSelf     = "self"
+	certsExternal = "external"
+)
+
+// options are the operator's flags.
+type options struct {
+	namespace            string
+	nodeNamespace        string
+	nodeServiceAccount   string
+	governedRepositories []string
+	certManagement       string
+	certDir              string
+	webhookService       string
+	keyServiceService    string
+	webhookConfiguration string
+	webhookPort          int
+	keyServicePort       int
+	metricsAddress       string
+	probeAddress         string
+	leaderElect          bool
+	logLevel             string
+	version              bool
+}
+
+func (o *options) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.namespace, "operator-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the operator, of key Secrets and of the serving certificate")
+	f.StringVar(&o.nodeNamespace, "node-namespace", "modelrights-node", "namespace of the node driver, which gets the CA")
+	f.StringVar(&o.nodeServiceAccount, "node-service-account", "modelrights-node", "service account of the node driver")
+	f.StringArrayVar(&o.governedRepositories, "governed-repository", nil, "repository whose images need a licence, HOST/PATH; a path component may be * or **. May be repeated")
+	f.StringVar(&o.certManagement, "cert-management", certsSelf, "who makes the serving certificate: self, or external (cert-manager)")
+	f.StringVar(&o.certDir, "cert-dir", "/var/run/modelrights-certs", "directory for the public part of the serving certificate")
+	f.StringVar(&o.webhookService, "webhook-service", "modelrights-webhook", "Service of the webhooks, for the certificate")
+	f.StringVar(&o.keyServiceService, "key-service-service", "modelrights-keyservice", "Service of the key service, for the certificate")
+	f.StringVar(&o.webhookConfiguration, "webhook-configuration", "modelrights-pods", "name of the mutating and of the validating webhook configuration that get the CA")
+	f.IntVar(&o.webhookPort, "webhook-port", 9443, "port of the webhooks")
+	f.IntVar(&o.keyServicePort, "key-service-port", 9444, "port of the key service")
+	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
+	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of the probes")
+	f.BoolVar(&o.leaderElect, "leader-elect", true, "let one replica at a time run the controllers")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info or error")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+}
+
+// validate says which flag is wrong and what it takes.
+func (o *options) validate() error {
+	var errs []error
+	if o.namespace == "" {
+		errs = append(errs, errors.New("--operator-namespace is required where POD_NAMESPACE is not set"))
+	}
+	if o.nodeNamespace == "" || o.nodeServiceAccount == "" {
+		errs = append(errs, errors.New("--node-namespace and --node-service-account must not be empty: they say whose calls the key service answers"))
+	}
+	if o.certManagement != certsSelf && o.certManagement != certsExternal {
+		errs = append(errs, fmt.Errorf("--cert-management is %q: it must be %s or %s", o.certManagement, certsSelf, certsExternal))
+	}
+	if _, ok := logLevels[o.logLevel]; !ok {
+		errs = append(errs, fmt.Errorf("--log-level is %q: it must be debug, info or error", o.logLevel))
+	}
+	return errors.Join(errs...)
+}
+
+var logLevels = map[string]zapcore.Level{
+	"debug": zapcore.DebugLevel,
+	"info":  zapcore.InfoLevel,
+	"error": zapcore.ErrorLevel,
+}
+
+func (o *options) zapLevel() zapcore.Level { return logLevels[o.logLevel] }
