@@ -15,7 +15,7 @@ const maxShown = 256
 func (d Decision) Message() string {
 	r, l := d.Request, d.License
 	image := fmt.Sprintf("image %q", clip(r.Image))
-	if l != nil {
+	if l != nil && d.Reason != v1alpha1.ReasonLookupFailed {
 		image += fmt.Sprintf(" is model %s of %s, licensed as %s", modelName(l), l.Spec.Licensor, l.Name)
 	}
 	switch d.Reason {

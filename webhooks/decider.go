@@ -1,0 +1,111 @@
+package webhooks
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/utils/clock"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/entitlement"
+)
+
+// decider looks up what a decision needs: from memory first, and live before anything is denied.
+type decider struct {
+	rights  Rights
+	denials Denials
+	clock   clock.PassiveClock
+	timeout time.Duration
+	metrics *metrics
+}
+
+// verdict is what was decided on a pod, or on what an update changes in it.
+type verdict struct {
+	uses     entitlement.PodDecision
+	refusals []entitlement.Refusal
+}
+
+func (v verdict) denied() bool { return len(v.refusals) > 0 || len(v.uses.Refused()) > 0 }
+
+// governed says whether licences, grants or the namespace's labels matter for the verdict.
+func (v verdict) governed() bool { return len(v.refusals) > 0 || v.uses.Governed() }
+
+// allowedReason is what an allowed pod counts as in the metrics.
+func (v verdict) allowedReason() v1alpha1.Reason {
+	if v.uses.Governed() {
+		return v1alpha1.ReasonEntitled
+	}
+	return v1alpha1.ReasonNotGoverned
+}
+
+// evaluation decides on a pod by a snapshot and its namespace's labels.
+type evaluation func(s *entitlement.Snapshot, namespaceLabels map[string]string, now time.Time) verdict
+
+// decide answers from memory where that allows the pod. Otherwise, and where memory is not complete, it asks again by a
+// live read, since the grant may have been written a moment ago; where that fails, the pod is refused as LookupFailed.
+func (d *decider) decide(ctx context.Context, namespace string, evaluate evaluation) verdict {
+	var known verdict
+	snapshot, synced := d.rights.Snapshot()
+	if synced {
+		labels, err := d.rights.NamespaceLabels(ctx, namespace, false)
+		known = evaluate(snapshot, labels, d.clock.Now())
+		if !known.governed() || err == nil && !known.denied() {
+			return known
+		}
+	}
+	snapshot, labels, err := d.read(ctx, namespace)
+	if err != nil {
+		logf.FromContext(ctx).Error(err, "Live read before a denial failed", "namespace", namespace)
+		if !synced {
+			known = evaluate(&entitlement.Snapshot{}, nil, d.clock.Now())
+		}
+		return known.undecided(synced)
+	}
+	return evaluate(snapshot, labels, d.clock.Now())
+}
+
+func (d *decider) read(ctx context.Context, namespace string) (s *entitlement.Snapshot, labels map[string]string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	start := d.clock.Now()
+	defer func() { d.metrics.read(d.clock.Since(start), err) }()
+	if s, err = d.rights.Live(ctx, namespace); err != nil {
+		return nil, nil, fmt.Errorf("reading licences and grants: %w", err)
+	}
+	if labels, err = d.rights.NamespaceLabels(ctx, namespace, true); err != nil {
+		return nil, nil, fmt.Errorf("reading the namespace: %w", err)
+	}
+	return s, labels, nil
+}
+
+// undecided turns a verdict into one that refuses, because nothing could be looked up, what is governed; or everything,
+// where it is not even known what is.
+func (v verdict) undecided(knowsGoverned bool) verdict {
+	var u verdict
+	for _, use := range v.uses {
+		if knowsGoverned && !use.Governed() {
+			continue
+		}
+		use.Reason, use.Grant = v1alpha1.ReasonLookupFailed, nil
+		u.uses = append(u.uses, use)
+	}
+	for _, r := range v.refusals {
+		r.Reason = v1alpha1.ReasonLookupFailed
+		r.Message = "it cannot be decided now: licences and grants could not be read"
+		r.Remedy = entitlement.Decision{Reason: v1alpha1.ReasonLookupFailed}.Remedy()
+		u.refusals = append(u.refusals, r)
+	}
+	return u
+}
+
+// lookupFailed says whether nothing was decided.
+func (v verdict) lookupFailed() bool {
+	for _, use := range v.uses {
+		if use.Reason == v1alpha1.ReasonLookupFailed {
+			return true
+		}
+	}
+	return false
+}
