@@ -9,13 +9,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -40,6 +40,8 @@ type Snapshots interface {
 	Snapshot() (*entitlement.Snapshot, bool)
 	// NamespaceLabels returns the labels of a namespace.
 	NamespaceLabels(ctx context.Context, namespace string, live bool) (map[string]string, error)
+	// Subscribe calls f with each licence and grant that changes from now on.
+	Subscribe(f func(client.Object))
 }
 
 // PodReconciler writes an audit entry for each pod that was admitted under a licence. It does so from the stored pod,
@@ -58,9 +60,9 @@ type PodReconciler struct {
 	Clock clock.PassiveClock
 }
 
-// SetupWithManager registers the controller for pods that have not been logged. Changes tells of licences and grants
-// that the snapshot has taken up: a pod's event may come before that of the grant which admitted it.
-func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager, changes <-chan event.GenericEvent) error {
+// SetupWithManager registers the controller for pods that have not been logged, and for licences and grants once the
+// snapshot takes account of them: a pod's event may come before that of the grant which admitted it.
+func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	unlogged := predicate.Funcs{
 		CreateFunc:  func(e event.CreateEvent) bool { return !isLogged(e.Object.(*corev1.Pod)) },
 		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) && !isLogged(e.ObjectNew.(*corev1.Pod)) },
@@ -69,7 +71,14 @@ func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager, changes <-chan event.
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("pod").
 		For(&corev1.Pod{}, builder.WithPredicates(unlogged)).
-		WatchesRawSource(source.Channel(changes, handler.EnqueueRequestsFromMapFunc(r.podsConcerned))).
+		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+			r.Rights.Subscribe(func(changed client.Object) {
+				for _, request := range r.podsConcerned(ctx, changed) {
+					queue.Add(request)
+				}
+			})
+			return nil
+		})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: podWorkers}).
 		Complete(r)
 }

@@ -225,7 +225,7 @@ func addControllers(ctx context.Context, mgr manager.Manager, o options, store *
 		return fmt.Errorf("adding the licence controller: %w", err)
 	}
 	pods := &controllers.PodReconciler{Client: mgr.GetClient(), Rights: store, Audit: log, Events: recorder, Clock: now}
-	if err := pods.SetupWithManager(mgr, store.Changes()); err != nil {
+	if err := pods.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the pod controller: %w", err)
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
@@ -24,12 +23,12 @@ type Store struct {
 	cached client.Reader
 	live   *liveReader
 
-	changes chan event.GenericEvent
-
 	synced  atomic.Bool
 	mu      sync.Mutex
 	current *entitlement.Snapshot
 	pending entitlement.Changes
+
+	subscribers []func(client.Object)
 }
 
 // NewStore returns a store that governs the repositories, patterns as in a licence. Namespaces are read from cached,
@@ -39,7 +38,7 @@ func NewStore(governed []string, cached, api client.Reader) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("governed repositories: %w", err)
 	}
-	s := &Store{cached: cached, current: empty, changes: make(chan event.GenericEvent, 1024)}
+	s := &Store{cached: cached, current: empty}
 	s.live = newLiveReader(api)
 	s.resetPending()
 	return s, nil
@@ -87,10 +86,13 @@ func (s *Store) Snapshot() (*entitlement.Snapshot, bool) {
 	return s.current, synced
 }
 
-// Changes tells, in a leader, of each licence and grant that was written or removed after the first lists, once the
-// snapshot takes account of it. Events that nobody takes while the buffer is full are dropped: a replica that does not
-// lead has no use for them, and one that begins to lead looks at every pod anyway.
-func (s *Store) Changes() <-chan event.GenericEvent { return s.changes }
+// Subscribe calls f with each licence and grant that is written or removed from now on, once the snapshot takes account
+// of it; for one that is removed, with its last state. F must not modify the object, and others wait while it runs.
+func (s *Store) Subscribe(f func(client.Object)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.subscribers = append(s.subscribers, f)
+}
 
 // Live returns the snapshot with the namespace's grants, and the licences they name, as the API server has them now.
 // Calls for one namespace share a read that has not begun; reads are limited in rate. The error means that nothing can
@@ -131,11 +133,11 @@ func (s *Store) observe(object any, gone bool) {
 	case *v1alpha1.ModelGrant:
 		s.pending.Grants[entitlement.GrantKey{Namespace: o.Namespace, Name: o.Name}] = unlessGone(o, gone)
 	}
+	subscribers := s.subscribers
 	s.mu.Unlock()
-	if changed, ok := object.(client.Object); ok && s.synced.Load() {
-		select {
-		case s.changes <- event.GenericEvent{Object: changed}:
-		default:
+	if changed, ok := object.(client.Object); ok {
+		for _, f := range subscribers {
+			f(changed)
 		}
 	}
 }

@@ -1,0 +1,110 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/audit"
+)
+
+// recordingLog keeps entries, or refuses them.
+type recordingLog struct {
+	entries []audit.Entry
+	err     error
+}
+
+func (l *recordingLog) Append(_ context.Context, e audit.Entry) (int64, error) {
+	if l.err != nil {
+		return 0, l.err
+	}
+	l.entries = append(l.entries, e)
+	return int64(len(l.entries)) - 1, nil
+}
+
+func (l *recordingLog) types() []audit.Type {
+	var types []audit.Type
+	for _, e := range l.entries {
+		types = append(types, e.Type)
+	}
+	return types
+}
+
+func license(uid string, generation int64) *v1alpha1.ModelLicense {
+	return &v1alpha1.ModelLicense{ObjectMeta: metav1.ObjectMeta{Name: "acme", UID: types.UID(uid), Generation: generation}}
+}
+
+func TestHistory(t *testing.T) {
+	type step struct {
+		object   *v1alpha1.ModelLicense // nil: gone
+		observed int64
+	}
+	tests := map[string]struct {
+		steps []step
+		want  []audit.Type
+	}{
+		"created once, whatever the status says": {
+			steps: []step{{license("a", 1), 0}, {license("a", 1), 0}, {license("a", 1), 1}},
+			want:  []audit.Type{audit.LicenseCreated},
+		},
+		"nothing to say after a restart": {
+			steps: []step{{license("a", 3), 3}},
+		},
+		"changed while the operator was away": {
+			steps: []step{{license("a", 3), 2}},
+			want:  []audit.Type{audit.LicenseChanged},
+		},
+		"deleted after it was seen": {
+			steps: []step{{license("a", 1), 1}, {nil, 0}, {nil, 0}},
+			want:  []audit.Type{audit.LicenseDeleted},
+		},
+		"replaced by another of the same name": {
+			steps: []step{{license("a", 1), 1}, {license("b", 1), 0}},
+			want:  []audit.Type{audit.LicenseDeleted, audit.LicenseCreated},
+		},
+		"gone before it was seen": {
+			steps: []step{{nil, 0}},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var h history
+			log := &recordingLog{}
+			for i, s := range tc.steps {
+				var err error
+				if s.object == nil {
+					err = h.gone(t.Context(), log, client.ObjectKey{Name: "acme"}, licenseEntry)
+				} else {
+					err = h.seen(t.Context(), log, s.object, s.observed, licenseEntry)
+				}
+				if err != nil {
+					t.Fatalf("step %d: %v", i, err)
+				}
+			}
+			if got := log.types(); !slices.Equal(got, tc.want) {
+				t.Errorf("logged %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestHistoryTriesAgain(t *testing.T) {
+	var h history
+	log := &recordingLog{err: errors.New("no etcd")}
+	if err := h.seen(t.Context(), log, license("a", 1), 0, licenseEntry); err == nil {
+		t.Fatal("an entry that could not be written must be an error, so that the status waits for it")
+	}
+	log.err = nil
+	if err := h.seen(t.Context(), log, license("a", 1), 0, licenseEntry); err != nil {
+		t.Fatal(err)
+	}
+	if got := log.types(); !slices.Equal(got, []audit.Type{audit.LicenseCreated}) {
+		t.Errorf("logged %v, want the entry that failed before", got)
+	}
+}

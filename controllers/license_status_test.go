@@ -1,0 +1,106 @@
+package controllers
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keys"
+)
+
+var testNow = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+func at(d time.Duration) *metav1.Time {
+	t := metav1.NewTime(testNow.Add(d))
+	return &t
+}
+
+func TestLicenseStatus(t *testing.T) {
+	missing := &keys.Error{Reason: v1alpha1.ReasonKeySecretMissing, Message: "Secret a is missing", Remedy: "create it"}
+	oneKey := []v1alpha1.ModelKey{{Name: "v1", SecretRef: v1alpha1.SecretKeyReference{Name: "a"}}}
+	tests := map[string]struct {
+		keys      []v1alpha1.ModelKey
+		keyErrors []error
+		notBefore *metav1.Time
+		notAfter  *metav1.Time
+
+		ready       metav1.ConditionStatus
+		reason      v1alpha1.Reason
+		keysReason  v1alpha1.Reason
+		stalled     bool
+		reconciling bool
+		until       time.Time
+	}{
+		"everything in place": {
+			keys: oneKey, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable,
+		},
+		"no key": {
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonNoKey, keysReason: v1alpha1.ReasonNoKey, stalled: true,
+		},
+		"a key's Secret is missing": {
+			keys: oneKey, keyErrors: []error{missing},
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonKeySecretMissing, keysReason: v1alpha1.ReasonKeySecretMissing, stalled: true,
+		},
+		"the key source is away": {
+			keys: oneKey, keyErrors: []error{keys.Unavailable("Secret a", errors.New("refused"))},
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonKeyUnavailable, keysReason: v1alpha1.ReasonKeyUnavailable, reconciling: true,
+		},
+		"not yet": {
+			keys: oneKey, notBefore: at(time.Hour), notAfter: at(2 * time.Hour),
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonNotYetValid, keysReason: v1alpha1.ReasonKeysAvailable, reconciling: true, until: testNow.Add(time.Hour),
+		},
+		"in time": {
+			keys: oneKey, notBefore: at(-time.Hour), notAfter: at(time.Hour),
+			ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable, until: testNow.Add(time.Hour),
+		},
+		"over to the second": {
+			keys: oneKey, notAfter: at(0),
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonExpired, keysReason: v1alpha1.ReasonKeysAvailable, stalled: true,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			license := &v1alpha1.ModelLicense{ObjectMeta: metav1.ObjectMeta{Name: "acme", Generation: 7}}
+			license.Spec.Keys = tc.keys
+			license.Spec.Terms.NotBefore, license.Spec.Terms.NotAfter = tc.notBefore, tc.notAfter
+			status, until := licenseStatus(licenseFacts{license: license, keyErrors: tc.keyErrors, readyGrants: 3, now: testNow})
+
+			ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			if ready == nil || ready.Status != tc.ready || ready.Reason != string(tc.reason) || ready.ObservedGeneration != 7 || ready.Message == "" {
+				t.Errorf("Ready = %+v, want %s %s for generation 7", ready, tc.ready, tc.reason)
+			}
+			available := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeysAvailable)
+			if available == nil || available.Reason != string(tc.keysReason) {
+				t.Errorf("KeysAvailable = %+v, want %s", available, tc.keysReason)
+			}
+			if got := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionStalled); got != tc.stalled {
+				t.Errorf("Stalled = %v, want %v", got, tc.stalled)
+			}
+			if got := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReconciling); got != tc.reconciling {
+				t.Errorf("Reconciling = %v, want %v", got, tc.reconciling)
+			}
+			if !until.Equal(tc.until) {
+				t.Errorf("changes at %v, want %v", until, tc.until)
+			}
+			if status.ObservedGeneration != 7 || status.Grants == nil || *status.Grants != 3 {
+				t.Errorf("observedGeneration %d, grants %v; want 7 and 3", status.ObservedGeneration, status.Grants)
+			}
+		})
+	}
+}
+
+func TestReadyChanged(t *testing.T) {
+	var before []metav1.Condition
+	setReadiness(&before, 1, false, false, v1alpha1.ReasonNoKey, "no key")
+	var same []metav1.Condition
+	setReadiness(&same, 2, false, false, v1alpha1.ReasonNoKey, "no key at all")
+	var after []metav1.Condition
+	setReadiness(&after, 2, true, false, v1alpha1.ReasonReady, "in force")
+	if !readyChanged(nil, before) || readyChanged(before, same) || !readyChanged(before, after) {
+		t.Error("an Event is due when Ready is first set and when its status or reason changes, and not otherwise")
+	}
+}
