@@ -43,7 +43,8 @@ func (c *Cluster) makeBridge() error {
 		return err
 	}
 	for _, args := range [][]string{
-		{"link", "add", "name", c.Bridge, "alias", c.bridgeAlias(), "type", "bridge"},
+		{"link", "add", "name", c.Bridge, "type", "bridge"},
+		{"link", "set", "dev", c.Bridge, "alias", c.bridgeAlias()},
 		{"address", "add", c.NodeAddress + "/32", "dev", c.Bridge},
 		{"link", "set", c.Bridge, "up"},
 		// The API server calls Services too. Without a route the kernel drops the packet before any rule sees it.
@@ -59,10 +60,17 @@ func (c *Cluster) makeBridge() error {
 // bridgeAlias is the cluster's directory, cut to what the kernel keeps of an alias (255 bytes).
 func (c *Cluster) bridgeAlias() string { return c.Dir[:min(len(c.Dir), 255)] }
 
+// ownBridge says whether the bridge is there, and whether it is this cluster's. One without an owner is ours if `up` got
+// as far as making it, and was killed before it could write its name on it.
+func (c *Cluster) ownBridge() (exists, ours bool, owner string, err error) {
+	owner, exists, err = bridgeOwner(c.Bridge)
+	return exists, exists && (owner == c.bridgeAlias() || owner == "" && c.exists()), owner, err
+}
+
 // removeBridge removes the bridge with its address and routes.
 func (c *Cluster) removeBridge() error {
-	owner, exists, err := bridgeOwner(c.Bridge)
-	if err != nil || !exists || owner != c.bridgeAlias() {
+	_, ours, _, err := c.ownBridge()
+	if err != nil || !ours {
 		return err
 	}
 	if _, err := tool("ip", "link", "delete", c.Bridge); err != nil {

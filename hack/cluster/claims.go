@@ -13,17 +13,27 @@ import (
 // Claims is what the machine looked like before the cluster changed it.
 type Claims struct {
 	// Sysctls are kernel settings that kubelet and the CNI plugins change, with their earlier values.
-	Sysctls map[string]string `json:"sysctls"`
+	Sysctls []sysctl `json:"sysctls"`
 	// Absent are the directories outside the cluster's own that were not there, deepest last.
 	Absent []string `json:"absent"`
 }
 
-// touchedSysctls are the kernel settings that parts of the cluster change: kubelet's four, and forwarding by the CNI
-// plugin.
+// sysctl is a kernel setting: its path below /proc/sys and its value.
+type sysctl struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// forwarding is the switch for forwarding packets. The kernel sets the same switch of each interface with it, and
+// whether redirects are accepted.
+const forwarding = "net/ipv4/ip_forward"
+
+// touchedSysctls are patterns of the kernel settings that change: kubelet sets those of vm and kernel, and pods need
+// forwarding. They are restored in this order.
 var touchedSysctls = []string{
 	"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
 	"kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
-	"net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet",
+	forwarding, "net/ipv4/conf/*/forwarding", "net/ipv4/conf/*/accept_redirects",
 }
 
 // touchedDirs are the directories that parts of the cluster make at paths that cannot be configured.
@@ -42,11 +52,18 @@ func (c *Cluster) recordClaims() error {
 	if _, err := os.Stat(c.ClaimsFile()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	claims := Claims{Sysctls: map[string]string{}}
-	for _, name := range touchedSysctls {
-		value, err := os.ReadFile(filepath.Join(sysctlRoot, name))
-		if err == nil {
-			claims.Sysctls[name] = strings.TrimSpace(string(value))
+	var claims Claims
+	for _, pattern := range touchedSysctls {
+		files, err := filepath.Glob(filepath.Join(sysctlRoot, pattern))
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			value, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			claims.Sysctls = append(claims.Sysctls, sysctl{strings.TrimPrefix(file, sysctlRoot+"/"), strings.TrimSpace(string(value))})
 		}
 	}
 	for _, dir := range touchedDirs {
@@ -79,15 +96,8 @@ func (c *Cluster) readClaims() (Claims, error) {
 // restore puts kernel settings back and removes directories that were not there before, if nothing else is in them.
 func (claims Claims) restore() error {
 	var problems []error
-	for name, value := range claims.Sysctls {
-		file := filepath.Join(sysctlRoot, name)
-		current, err := os.ReadFile(file)
-		if err != nil || strings.TrimSpace(string(current)) == value {
-			continue
-		}
-		if err := os.WriteFile(file, []byte(value), 0); err != nil {
-			problems = append(problems, fmt.Errorf("restore %s to %s: %w", name, value, err))
-		}
+	for _, setting := range claims.Sysctls {
+		problems = append(problems, setSysctl(setting.Name, setting.Value))
 	}
 	for i := len(claims.Absent) - 1; i >= 0; i-- {
 		dir := claims.Absent[i]
@@ -99,4 +109,20 @@ func (claims Claims) restore() error {
 		os.Remove(dir) //nolint:errcheck // see above
 	}
 	return errors.Join(problems...)
+}
+
+// setSysctl sets a kernel setting, unless it has the value already or belongs to an interface that is gone.
+func setSysctl(name, value string) error {
+	file := filepath.Join(sysctlRoot, name)
+	current, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(current)) == value {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(value), 0); err != nil {
+		return fmt.Errorf("set %s to %s: %w", name, value, err)
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -45,18 +46,14 @@ func (c *Cluster) evidence() (nodeEvidence, error) {
 	return nodeEvidence{claims: claims, proxyStarted: err == nil, dirApart: c.NodeDir != c.Dir}, nil
 }
 
-// remove ends the parts, the last started first, then takes away what they made. Nothing of the directory is deleted as
+// remove ends the parts, then takes away what they made. Nothing of the directory is deleted as
 // long as something is still mounted in it, since that could be somebody's data.
 func (c *Cluster) remove() error {
 	evidence, err := c.evidence()
 	if err != nil {
 		return err
 	}
-	all := partsOf(c.Settings)
-	var problems []error
-	for i := len(all) - 1; i >= 0; i-- {
-		problems = append(problems, c.stop(all[i], 5*time.Second))
-	}
+	problems := c.stopAll(time.Second)
 	if c.NodeParts {
 		problems = append(problems, c.removeNode(evidence))
 	}
@@ -67,6 +64,18 @@ func (c *Cluster) remove() error {
 		return fmt.Errorf("keep the logs: %w", err)
 	}
 	return removeUnmounted(c.Dir)
+}
+
+// stopAll ends all parts at the same time. A short grace will do: what they would save is about to be deleted.
+func (c *Cluster) stopAll(grace time.Duration) []error {
+	all := partsOf(c.Settings)
+	problems := make([]error, len(all))
+	var group sync.WaitGroup
+	for i, p := range all {
+		group.Go(func() { problems[i] = c.stop(p, grace) })
+	}
+	group.Wait()
+	return problems
 }
 
 // keepLogs moves the logs to where they outlive the cluster, in place of those of the cluster before. An attempt that

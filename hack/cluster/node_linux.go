@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -43,15 +42,15 @@ func (c *Cluster) checkMachine() (host, error) {
 		return host{}, err
 	}
 	found.runc, _ = lookPath("runc")
-	owner, exists, err := bridgeOwner(c.Bridge)
+	exists, ours, owner, err := c.ownBridge()
 	if err != nil {
 		return host{}, err
 	}
-	if exists && owner != c.bridgeAlias() {
+	if exists && !ours {
 		if owner == "" {
-			owner = "an unknown owner"
+			return host{}, fmt.Errorf("the interface %s is there, but does not say whose it is: remove it with `ip link delete %s`, or set CLUSTER_BRIDGE", c.Bridge, c.Bridge)
 		}
-		return host{}, fmt.Errorf("the interface %s belongs to the cluster in %s: take that one down first, or set CLUSTER_BRIDGE", c.Bridge, owner)
+		return host{}, fmt.Errorf("the interface %s belongs to the cluster in %s: take that one down first; one machine runs one cluster", c.Bridge, owner)
 	}
 	tables, err := proxyTables()
 	if err != nil {
@@ -94,8 +93,7 @@ func (c *Cluster) prepareNode() error {
 	if err := shareMount(c.KubeletDir()); err != nil {
 		return fmt.Errorf("prepare kubelet's directory: %w", err)
 	}
-	return errors.Join(os.MkdirAll(c.PodLogs(), 0o755), os.MkdirAll(c.ContainerdState(), 0o711),
-		os.WriteFile(filepath.Join(sysctlRoot, "net/ipv4/ip_forward"), []byte("1"), 0))
+	return errors.Join(os.MkdirAll(c.PodLogs(), 0o755), os.MkdirAll(c.ContainerdState(), 0o711), setSysctl(forwarding, "1"))
 }
 
 // nodeRemains says whether anything of this cluster's node is left on the machine, even if its directory is gone.
@@ -103,8 +101,8 @@ func (c *Cluster) nodeRemains() bool {
 	if nodeObstacle() != "" {
 		return false
 	}
-	owner, exists, err := bridgeOwner(c.Bridge)
-	return err == nil && exists && owner == c.bridgeAlias()
+	_, ours, _, err := c.ownBridge()
+	return err == nil && ours
 }
 
 // removeNode removes everything that the node's parts made, after the parts have ended. What the machine has one of, such
@@ -117,18 +115,18 @@ func (c *Cluster) removeNode(evidence nodeEvidence) error {
 		}
 		return errors.New(obstacle + ", and so does removing one: run `down` as root")
 	}
-	owner, exists, err := bridgeOwner(c.Bridge)
+	exists, ours, owner, err := c.ownBridge()
 	if err != nil {
 		return err
 	}
-	if exists && owner != c.bridgeAlias() {
+	if exists && !ours {
 		c.say("the interface %s, and so the running node, belongs to the cluster in %s; nothing of it is touched", c.Bridge, owner)
 		return unmountUnder(c.Dir)
 	}
 	if !exists && !c.exists() {
 		return unmountUnder(c.Dir)
 	}
-	sockets := c.shimSockets()
+	sockets := append(c.shimSockets(), openSockets(c.Settings)...)
 	problems := []error{emptyCgroups(c.Settings), unmountUnder(c.Dir, c.NodeDir), removeCgroups(c.Settings)}
 	if exists || evidence.proxyStarted {
 		problems = append(problems, removeProxyTables())
@@ -140,58 +138,4 @@ func (c *Cluster) removeNode(evidence nodeEvidence) error {
 		problems = append(problems, removeUnmounted(c.NodeDir))
 	}
 	return errors.Join(append(problems, evidence.claims.restore(), c.removeBridge())...)
-}
-
-// shimSockets are the sockets of containers' shims. Their directory is fixed, and shared with any other containerd of
-// the machine; which are ours stands in the bundles.
-func (c *Cluster) shimSockets() []string {
-	var sockets []string
-	for _, pattern := range []string{"bootstrap.json", "address"} {
-		files, err := filepath.Glob(filepath.Join(c.ContainerdState(), "io.containerd.runtime.v2.task", "*", "*", pattern))
-		if err != nil {
-			continue
-		}
-		for _, file := range files {
-			content, err := os.ReadFile(file)
-			if err != nil {
-				continue
-			}
-			sockets = append(sockets, socketPaths(string(content))...)
-		}
-	}
-	return sockets
-}
-
-// socketPaths finds the sockets that a bundle's file names as unix:// URLs.
-func socketPaths(content string) []string {
-	var paths []string
-	for _, piece := range strings.Split(content, "unix://")[1:] {
-		if end := strings.IndexAny(piece, "\"\n, "); end >= 0 {
-			piece = piece[:end]
-		}
-		if filepath.IsAbs(piece) {
-			paths = append(paths, filepath.Clean(piece))
-		}
-	}
-	return paths
-}
-
-// foreignFiles are ours among the files in directories that are shared with others: links to our containers' logs,
-// and the CNI library's notes on our network.
-func (c *Cluster) foreignFiles() []string {
-	var ours []string
-	links, err := filepath.Glob("/var/log/containers/*")
-	if err == nil {
-		for _, link := range links {
-			target, err := os.Readlink(link)
-			if err == nil && strings.HasPrefix(target, c.PodLogs()+"/") {
-				ours = append(ours, link)
-			}
-		}
-	}
-	results, err := filepath.Glob("/var/lib/cni/results/" + cniNetwork + "-*")
-	if err == nil {
-		ours = append(ours, results...)
-	}
-	return ours
 }

@@ -25,7 +25,7 @@ var requirements = []requirement{
 
 // cniPlugins are the plugins in use, and cniDirs where distributions keep them.
 var (
-	cniPlugins = []string{"ptp", "host-local", "loopback"}
+	cniPlugins = []string{"ptp", "host-local"}
 	cniDirs    = []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"}
 )
 

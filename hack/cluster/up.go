@@ -121,7 +121,9 @@ func (c *Cluster) run(ctx context.Context, machine host) error {
 	}
 	imported := make(chan error, 1)
 	go func() { imported <- c.importImages(ctx) }()
-	if err := c.awaitPart(ctx, "kube-apiserver"); err != nil {
+	if err := c.await(ctx, "wait for the API server", 90*time.Second, func(ctx context.Context) error {
+		return c.probe(ctx, "ca", "admin", c.apiAddress(), c.Ports.APIServer, "/readyz")
+	}, "etcd", "kube-apiserver"); err != nil {
 		return err
 	}
 	for _, p := range partsOf(c.Settings) {
