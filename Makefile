@@ -81,6 +81,39 @@ e2e-suite:
 bench: ## Measure, and write the results as JSON into _output/bench.
 	go run ./test/bench/report -out $(OUTPUT)/bench
 
+##@ Images, installation and the demo
+
+# Where images are pushed to and pulled from: the cluster's own registry, or yours (REGISTRY=host/prefix).
+TAG ?= dev
+
+.PHONY: images
+images: ## Build the images and push them to REGISTRY (default: the registry of the cluster of cluster-up).
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '$(LDFLAGS)' -o $(IMAGEBIN)/ ./cmd/... ./hack/demo/inference ./test/e2e/probe
+	go build -trimpath -o $(BIN)/images ./hack/images
+	@registry="$(REGISTRY)"; \
+	  if [ -z "$$registry" ]; then \
+	    if [ ! -f $(CLUSTERENV) ]; then echo "REGISTRY is not set, and no cluster of ours runs: set REGISTRY=host/prefix, or run make cluster-up" >&2; exit 1; fi; \
+	    source $(CLUSTERENV); registry=$$REGISTRY; fi; \
+	  push() { $(BIN)/images --image $$registry/$$1:$(TAG) --file $(IMAGEBIN)/$$2:/$$2 --entrypoint /$$2 --user $$3 --push; }; \
+	  push modelrights-operator modelrights-operator 65532; \
+	  push modelrights-node modelrights-node 0; \
+	  push demo-inference inference 65532; \
+	  push e2e-probe probe 65532
+
+.PHONY: install
+install: $(BIN)/helm ## Install the chart into the cluster of KUBECONFIG, with images from REGISTRY.
+	@if [ -z "$(REGISTRY)" ]; then echo "REGISTRY is not set: REGISTRY=host/prefix says where make images pushed to" >&2; exit 1; fi
+	$(BIN)/helm upgrade --install modelrights charts/modelrights --namespace modelrights-system --create-namespace \
+	  --set image.registry=$(REGISTRY) --set image.tag=$(TAG) --wait --timeout 5m
+
+.PHONY: demo
+demo: cluster-up images $(BIN)/helm ## Show on a real cluster what modelrights does (KEEP=1: leave it up; CLUSTER=existing: use KUBECONFIG and REGISTRY).
+	@go build -trimpath -o $(BIN)/demo ./hack/demo
+	@status=0; \
+	  if [ "$(CLUSTER)" = existing ]; then CLUSTER=existing TAG=$(TAG) $(BIN)/demo || status=$$?; \
+	  else (source $(CLUSTERENV); TAG=$(TAG) $(BIN)/demo) || status=$$?; fi; \
+	  if [ -z "$(KEEP)" ]; then $(MAKE) --no-print-directory cluster-down >/dev/null; fi; exit $$status
+
 ##@ A real Kubernetes
 
 $(BIN)/helm: hack/tools/helm/go.mod hack/tools/helm/go.sum
