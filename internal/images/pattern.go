@@ -2,6 +2,7 @@ package images
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -17,35 +18,56 @@ const (
 // path, in which * stands for one component and ** for any number, none included.
 type Pattern []string
 
-// ParsePattern reads HOST/PATH and normalises the host as Parse does. The error names what is wrong.
+// ParsePattern reads HOST/PATH and normalises the host as Parse does. The error names what is wrong: what no reference
+// could match is refused, rather than left to govern nothing.
 func ParsePattern(repository string) (Pattern, error) {
 	components := strings.Split(repository, "/")
 	if len(components) < 2 {
 		return nil, fmt.Errorf("repository %q has no registry host: write HOST/PATH", repository)
 	}
-	components[0] = normalHost(components[0])
 	if strings.Contains(components[0], anyOne) {
 		return nil, fmt.Errorf("repository %q has a wildcard in its host: the host is literal", repository)
 	}
 	many := 0
-	for _, c := range components {
-		if c == anyMany {
-			many++
-		}
-		if c == "" {
+	sample := slices.Clone(components)
+	for i, c := range components {
+		switch {
+		case c == "":
 			return nil, fmt.Errorf("repository %q has an empty path component", repository)
-		}
-		if strings.Contains(c, anyOne) && c != anyOne && c != anyMany {
+		case c == anyMany:
+			many++
+			sample[i] = "x"
+		case c == anyOne:
+			sample[i] = "x"
+		case strings.Contains(c, anyOne):
 			return nil, fmt.Errorf("repository %q has a wildcard within a path component: a component is literal, * or **", repository)
 		}
 	}
 	if many > maxAnyMany {
 		return nil, fmt.Errorf("repository %q has more than %d components **", repository, maxAnyMany)
 	}
-	if components[0] == "docker.io" && len(components) == 2 && !strings.Contains(components[1], anyOne) {
+	components[0] = normalHost(components[0])
+	if err := checkSample(repository, strings.Join(sample, "/"), components[0]); err != nil {
+		return nil, err
+	}
+	if components[0] == dockerHub && len(components) == 2 && components[1] != anyMany {
 		components = []string{components[0], "library", components[1]}
 	}
 	return components, nil
+}
+
+// checkSample: a reference that the pattern is to match can be written, and is of the pattern's host.
+func checkSample(repository, sample, host string) error {
+	ref, err := Parse(sample)
+	switch {
+	case err != nil:
+		return fmt.Errorf("repository %q matches no image: %w", repository, err)
+	case ref.Tag != "" || ref.Digest != "":
+		return fmt.Errorf("repository %q holds a tag or a digest: write HOST/PATH alone", repository)
+	case !strings.HasPrefix(ref.Repository, host+"/"):
+		return fmt.Errorf("repository %q has no registry host (example.com, localhost or host:port): write HOST/PATH", repository)
+	}
+	return nil
 }
 
 // Matches says whether the pattern covers a normalised repository (Reference.Repository).

@@ -5,7 +5,7 @@ package images
 import (
 	"errors"
 	"fmt"
-	"regexp"
+	"net/netip"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -27,33 +27,36 @@ type Reference struct {
 	Digest string
 }
 
-// imageID matches what the container runtime takes for an image's ID, whole or abbreviated: an algorithm and a colon,
-// or 64 hexadecimal digits.
-var imageID = regexp.MustCompile(`^(sha(256|384|512):.*|[a-f0-9]{64})$`)
-
 // dockerHubHosts are the names under which Docker Hub answers, besides those that the reference grammar knows.
 var dockerHubHosts = map[string]string{
-	"index.docker.io":         "docker.io",
-	"registry-1.docker.io":    "docker.io",
-	"registry.hub.docker.com": "docker.io",
+	"index.docker.io":         dockerHub,
+	"registry-1.docker.io":    dockerHub,
+	"registry.hub.docker.com": dockerHub,
 }
 
-// Parse reads a reference as a container runtime does and normalises it: the host's case, the port 443, Docker Hub's
-// aliases and its library/. The error wraps ErrImageID where the reference is an image's ID; any other error means that
-// it does not follow the grammar of https://github.com/distribution/reference, so that nothing could pull it.
+const dockerHub = "docker.io"
+
+// Parse reads a reference as a container runtime does and normalises it: the host's case, the port 443 and zeros before
+// a port, the forms of an IP address, Docker Hub's aliases and its library/. The error wraps ErrImageID where the
+// reference is an image's ID; any other error means that it does not follow the grammar of
+// https://github.com/distribution/reference, so that nothing could pull it.
 func Parse(raw string) (Reference, error) {
-	if imageID.MatchString(raw) {
+	if isImageID(raw) {
 		return Reference{}, fmt.Errorf("image reference %q: %w", raw, ErrImageID)
 	}
+	if plain, ok := parsePlain(raw); ok {
+		return plain, nil
+	}
+	return parseAny(raw)
+}
+
+// parseAny is Parse for everything but images' IDs.
+func parseAny(raw string) (Reference, error) {
 	named, err := reference.ParseNormalizedNamed(raw)
 	if err != nil {
 		return Reference{}, fmt.Errorf("image reference %q: %w", raw, err)
 	}
-	host, path := normalHost(reference.Domain(named)), reference.Path(named)
-	if host == "docker.io" && !strings.Contains(path, "/") {
-		path = "library/" + path
-	}
-	parsed := Reference{Repository: host + "/" + path}
+	parsed := Reference{Repository: repository(reference.Domain(named), reference.Path(named))}
 	if tagged, ok := named.(reference.Tagged); ok {
 		parsed.Tag = tagged.Tag()
 	}
@@ -61,6 +64,17 @@ func Parse(raw string) (Reference, error) {
 		parsed.Digest = digested.Digest().String()
 	}
 	return parsed, nil
+}
+
+// isImageID says whether the container runtime takes the reference for an image's ID, whole or abbreviated: an
+// algorithm and a colon, or 64 hexadecimal digits.
+func isImageID(raw string) bool {
+	for _, algorithm := range []string{"sha256:", "sha384:", "sha512:"} {
+		if strings.HasPrefix(raw, algorithm) {
+			return true
+		}
+	}
+	return len(raw) == sha256HexLen && isHex(raw)
 }
 
 // String is the reference in normal form; parsing it again gives the same Reference.
@@ -75,10 +89,44 @@ func (r Reference) String() string {
 	return s
 }
 
-func normalHost(host string) string {
-	host = strings.TrimSuffix(strings.ToLower(host), ":443")
-	if hub, ok := dockerHubHosts[host]; ok {
-		return hub
+// repository is host and path in normal form.
+func repository(host, path string) string {
+	host = normalHost(host)
+	if host == dockerHub && !strings.Contains(path, "/") {
+		path = "library/" + path
 	}
-	return host
+	return host + "/" + path
+}
+
+func normalHost(host string) string {
+	host = strings.ToLower(host)
+	port := ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host, port = host[:i], strings.TrimLeft(host[i:], ":0")
+		if port == "" {
+			port = "0"
+		}
+	}
+	if hub, ok := dockerHubHosts[host]; ok {
+		host = hub
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		host = normalAddress(strings.TrimSuffix(inner, "]"))
+	}
+	if port == "" || port == "443" {
+		return host
+	}
+	return host + ":" + port
+}
+
+// normalAddress writes an IPv6 address as RFC 5952 does, in brackets, and one that stands for an IPv4 address as that.
+func normalAddress(address string) string {
+	parsed, err := netip.ParseAddr(address)
+	if err != nil {
+		return "[" + address + "]"
+	}
+	if parsed = parsed.Unmap(); parsed.Is4() {
+		return parsed.String()
+	}
+	return "[" + parsed.String() + "]"
 }
