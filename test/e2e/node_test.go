@@ -1,0 +1,97 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// keyMounts lists the mounts of our volumes on the node, one entry a mount, so that a mount upon a mount counts twice.
+func keyMounts() []string {
+	GinkgoHelper()
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	Expect(err).NotTo(HaveOccurred())
+	var mounts []string
+	for line := range strings.Lines(string(text)) {
+		// proc_pid_mountinfo(5): the fifth field is the mount point.
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], filepath.Join(installed.kubeletDir, "pods")+"/") &&
+			strings.Contains(fields[4], "/volumes/kubernetes.io~csi/modelrights-") {
+			mounts = append(mounts, fields[4])
+		}
+	}
+	return mounts
+}
+
+// keyMountsOf lists those of one pod.
+func keyMountsOf(pod *corev1.Pod) []string {
+	GinkgoHelper()
+	var mounts []string
+	for _, mount := range keyMounts() {
+		if strings.Contains(mount, string(pod.UID)) {
+			mounts = append(mounts, mount)
+		}
+	}
+	return mounts
+}
+
+// clusterTool runs a command of hack/cluster.
+func clusterTool(args ...string) {
+	GinkgoHelper()
+	run(filepath.Join(installed.root, "_output/bin/cluster"), args...)
+}
+
+// driverPod returns the one pod of the node driver, once it is ready.
+func driverPod(ctx context.Context, not ...string) *corev1.Pod {
+	GinkgoHelper()
+	var driver *corev1.Pod
+	Eventually(func(g Gomega) {
+		var pods corev1.PodList
+		g.Expect(api.List(ctx, &pods, client.InNamespace(driverNamespace))).To(Succeed())
+		g.Expect(pods.Items).To(HaveLen(1))
+		g.Expect(isReady(&pods.Items[0])).To(BeTrue())
+		g.Expect(not).NotTo(ContainElement(string(pods.Items[0].UID)))
+		driver = &pods.Items[0]
+	}).Should(Succeed())
+	return driver
+}
+
+// operatorPods returns the pods of the operator that are ready and not ending.
+func operatorPods(ctx context.Context) []corev1.Pod {
+	GinkgoHelper()
+	var pods corev1.PodList
+	Expect(api.List(ctx, &pods, client.InNamespace(operatorNamespace))).To(Succeed())
+	var ready []corev1.Pod
+	for _, pod := range pods.Items {
+		if isReady(&pod) && pod.DeletionTimestamp == nil {
+			ready = append(ready, pod)
+		}
+	}
+	return ready
+}
+
+// scaleOperator sets the number of operators and waits until there are as many, and no others.
+func scaleOperator(ctx context.Context, replicas int32) {
+	GinkgoHelper()
+	deployment := &appsv1.Deployment{}
+	deployment.Namespace, deployment.Name = operatorNamespace, "modelrights-operator"
+	Expect(api.Get(ctx, client.ObjectKeyFromObject(deployment), deployment)).To(Succeed())
+	patch := client.MergeFrom(deployment.DeepCopy())
+	deployment.Spec.Replicas = &replicas
+	Expect(api.Patch(ctx, deployment, patch)).To(Succeed())
+	Eventually(func(g Gomega) {
+		var pods corev1.PodList
+		g.Expect(api.List(ctx, &pods, client.InNamespace(operatorNamespace))).To(Succeed())
+		g.Expect(pods.Items).To(HaveLen(int(replicas)))
+		g.Expect(operatorPods(ctx)).To(HaveLen(int(replicas)))
+	}).WithTimeout(2 * time.Minute).Should(Succeed())
+}
