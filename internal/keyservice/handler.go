@@ -30,7 +30,11 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	started := h.clock.Now()
 	var request protocol.ReleaseRequest
-	if err := readJSON(w, req, &request); err != nil {
+	err := readJSON(w, req, &request)
+	if err == nil {
+		err = checkBounds(&request.Volume)
+	}
+	if err != nil {
 		writeJSON(w, http.StatusBadRequest, &protocol.Error{Message: "the request cannot be read: " + err.Error()})
 		return
 	}
@@ -86,8 +90,20 @@ func bearer(req *http.Request) string {
 var (
 	errContentType = errors.New("the content type is not application/json")
 	errTooLarge    = errors.New("the body is longer than " + strconv.Itoa(protocol.MaxRequestBytes) + " bytes")
+	errTooLong     = errors.New("a name is longer than any that Kubernetes allows")
 	errNoJSON      = errors.New("the body is not the JSON object that POST " + protocol.ReleasePath + " takes")
 )
+
+// checkBounds: what will stand in logs and messages is of bounded length.
+func checkBounds(v *protocol.Volume) error {
+	if max(len(v.PodNamespace), len(v.PodName), len(v.PodUID), len(v.License), len(v.Handle)) > maxName {
+		return errTooLong
+	}
+	return nil
+}
+
+// maxName is the length of the longest name in Kubernetes, a DNS subdomain.
+const maxName = 253
 
 // readJSON reads a body that holds exactly one JSON value of known fields.
 func readJSON(w http.ResponseWriter, req *http.Request, into any) error {
