@@ -88,7 +88,8 @@ type LicenseUse struct {
 	Grant   *v1alpha1.ModelGrant
 	// Images are the references, each once, in the order of the pod's fields.
 	Images []string
-	// KeyNames are the licence's keys that open them, each once, in order of name. Empty where the licence has none.
+	// KeyNames are the licence's keys that open what Containers use, each once, in order of name. Empty where the licence
+	// has none.
 	KeyNames []string
 	// Containers are the names of the containers, ephemeral ones left out, that run one of the images or mount it as a
 	// volume, each once, in order of name. These, and no others, may mount the key.
@@ -108,13 +109,14 @@ func (d PodDecision) Licenses() []LicenseUse {
 			i = len(all) - 1
 		}
 		all[i].Images = addNew(all[i].Images, u.Image)
+		if u.Kind == images.UseEphemeralContainer || len(u.Containers) == 0 {
+			continue
+		}
+		for _, c := range u.Containers {
+			all[i].Containers = addNew(all[i].Containers, c)
+		}
 		if u.KeyName != "" {
 			all[i].KeyNames = addNew(all[i].KeyNames, u.KeyName)
-		}
-		if u.Kind != images.UseEphemeralContainer {
-			for _, c := range u.Containers {
-				all[i].Containers = addNew(all[i].Containers, c)
-			}
 		}
 	}
 	for i := range all {

@@ -2,6 +2,7 @@ package images
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -27,7 +28,8 @@ type Use struct {
 	Field string
 	// Image is the reference as it stands there.
 	Image string
-	// Containers are the names of the containers that run the image or mount the volume. A volume may have none.
+	// Containers are the names of the containers that run the image or mount the volume. A volume may have none;
+	// ephemeral containers that mount it are left out, since they come and go in a pod that was decided on.
 	Containers []string
 }
 
@@ -42,7 +44,7 @@ func FromPod(spec *corev1.PodSpec) []Use {
 	}
 	for i, v := range spec.Volumes {
 		if v.Image != nil {
-			add(UseImageVolume, v.Name, fmt.Sprintf("spec.volumes[%d].image.reference", i), v.Image.Reference, Mounting(spec, v.Name)...)
+			add(UseImageVolume, v.Name, fmt.Sprintf("spec.volumes[%d].image.reference", i), v.Image.Reference, mounting(spec, v.Name)...)
 		}
 	}
 	for i, c := range spec.InitContainers {
@@ -59,23 +61,28 @@ func FromPod(spec *corev1.PodSpec) []Use {
 
 // Mounting lists the names of the containers that mount a volume, ephemeral ones included.
 func Mounting(spec *corev1.PodSpec, volume string) []string {
+	names := mounting(spec, volume)
+	for i := range spec.EphemeralContainers {
+		if mounts(spec.EphemeralContainers[i].VolumeMounts, volume) {
+			names = append(names, spec.EphemeralContainers[i].Name)
+		}
+	}
+	return names
+}
+
+// mounting lists the names of the containers that mount a volume, ephemeral ones left out.
+func mounting(spec *corev1.PodSpec, volume string) []string {
 	var names []string
-	add := func(name string, mounts []corev1.VolumeMount) {
-		for _, m := range mounts {
-			if m.Name == volume {
-				names = append(names, name)
-				return
+	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range containers {
+			if mounts(containers[i].VolumeMounts, volume) {
+				names = append(names, containers[i].Name)
 			}
 		}
 	}
-	for i := range spec.InitContainers {
-		add(spec.InitContainers[i].Name, spec.InitContainers[i].VolumeMounts)
-	}
-	for i := range spec.Containers {
-		add(spec.Containers[i].Name, spec.Containers[i].VolumeMounts)
-	}
-	for i := range spec.EphemeralContainers {
-		add(spec.EphemeralContainers[i].Name, spec.EphemeralContainers[i].VolumeMounts)
-	}
 	return names
+}
+
+func mounts(all []corev1.VolumeMount, volume string) bool {
+	return slices.ContainsFunc(all, func(m corev1.VolumeMount) bool { return m.Name == volume })
 }
