@@ -1,0 +1,645 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func newClient(t *testing.T) client.WithWatch {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	return fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.ModelAuditLog{}).Build()
+}
+
+type createFunc func(ctx context.Context, c client.WithWatch, obj client.Object) error
+
+func intercept(c client.WithWatch, create createFunc) client.WithWatch {
+	return interceptor.NewClient(c, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
+			return create(ctx, c, obj)
+		},
+	})
+}
+
+func newLog(t *testing.T, c client.Client, change ...func(*Options)) *Log {
+	t.Helper()
+	options := Options{
+		Client: c, Reader: c, Identity: "operator-0", Linger: time.Millisecond, MaxBackoff: time.Millisecond,
+		RequestTimeout: 5 * time.Second, FlushTimeout: 5 * time.Second,
+	}
+	for _, f := range change {
+		f(&options)
+	}
+	l, err := New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// start runs a log until the test ends, and returns what stops it earlier and waits for that.
+func start(t *testing.T, l *Log) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Start(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Start: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func withTimeout(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func numbered(n int) Entry {
+	e := release()
+	e.ID = strconv.Itoa(n)
+	return e
+}
+
+// readLog reads the whole log and fails the test if it has a gap or an overlap.
+func readLog(t *testing.T, c client.Client) []Located {
+	t.Helper()
+	var check Checker
+	for record, err := range Records(t.Context(), c, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		check.Add(record)
+	}
+	if check.FaultCount > 0 {
+		t.Fatalf("the log has faults: %v", check.Faults)
+	}
+	var out []Located
+	for e, err := range Entries(t.Context(), c, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func ids(entries []Located) map[string]int {
+	out := map[string]int{}
+	for _, e := range entries {
+		out[e.Entry.ID]++
+	}
+	return out
+}
+
+var (
+	errCut     = errors.New("connection reset by peer")
+	records    = schema.GroupResource{Group: "modelrights.dev", Resource: "modelauditrecords"}
+	errTimeout = apierrors.NewServerTimeout(records, "create", 0)
+)
+
+func TestNewNeedsItsOptions(t *testing.T) {
+	c := newClient(t)
+	for name, options := range map[string]Options{
+		"no client":   {Reader: c, Identity: "x"},
+		"no reader":   {Client: c, Identity: "x"},
+		"no identity": {Client: c, Reader: c},
+	} {
+		if _, err := New(options); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestAppendIsInTheLog(t *testing.T) {
+	c := newClient(t)
+	l := newLog(t, c)
+	start(t, l)
+	for want := range int64(5) {
+		index, err := l.Append(withTimeout(t, 5*time.Second), release())
+		if err != nil || index != want {
+			t.Fatalf("append: index %d, %v, want %d", index, err, want)
+		}
+		entries := readLog(t, c)
+		if int64(len(entries)) != want+1 {
+			t.Fatalf("Append returned, and the log has %d entries", len(entries))
+		}
+		got := entries[want].Entry
+		if got.Type != KeyReleased || got.Writer != "operator-0" || got.Version != 1 || got.ID == "" || got.Time.IsZero() {
+			t.Errorf("entry %+v", got)
+		}
+	}
+}
+
+func TestStartTwice(t *testing.T) {
+	l := newLog(t, newClient(t))
+	start(t, l)
+	if _, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Start(t.Context()); err == nil {
+		t.Error("a log was started twice")
+	}
+	if l.NeedLeaderElection() {
+		t.Error("only the leader would write")
+	}
+}
+
+func TestAppendsShareRecords(t *testing.T) {
+	c := newClient(t)
+	var creates atomic.Int64
+	counting := intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+		creates.Add(1)
+		return c.Create(ctx, obj)
+	})
+	l := newLog(t, counting, func(o *Options) { o.Linger = 50 * time.Millisecond })
+	const n = 1000
+	var wg sync.WaitGroup
+	indexes := make([]int64, n)
+	for i := range n {
+		wg.Go(func() {
+			index, err := l.Append(withTimeout(t, 20*time.Second), numbered(i))
+			if err != nil {
+				t.Errorf("append: %v", err)
+			}
+			indexes[i] = index
+		})
+	}
+	start(t, l)
+	wg.Wait()
+	if got := creates.Load(); got > 10 {
+		t.Errorf("%d records for %d entries", got, n)
+	}
+	entries := readLog(t, c)
+	if len(entries) != n {
+		t.Fatalf("%d entries, want %d", len(entries), n)
+	}
+	for i, index := range indexes {
+		if entries[index].Entry.ID != strconv.Itoa(i) {
+			t.Errorf("entry %d is not at the index %d that Append returned", i, index)
+		}
+	}
+}
+
+// TestFaults lets creates fail in every way, before and after they are committed, and expects every entry exactly once.
+func TestFaults(t *testing.T) {
+	for name, fault := range map[string]createFunc{
+		"cut before the commit": func(context.Context, client.WithWatch, client.Object) error { return errCut },
+		"cut after the commit": func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+			return errors.Join(errCut, c.Create(ctx, obj))
+		},
+		"timeout before the commit": func(context.Context, client.WithWatch, client.Object) error { return errTimeout },
+		"timeout after the commit": func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+			if err := c.Create(ctx, obj); err != nil {
+				return err
+			}
+			return errTimeout
+		},
+		"deadline after the commit": func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+			if err := c.Create(ctx, obj); err != nil {
+				return err
+			}
+			return context.DeadlineExceeded
+		},
+		"commit after the answer": func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+			go func() { _ = c.Create(context.Background(), obj) }()
+			return errTimeout
+		},
+		"too many requests": func(context.Context, client.WithWatch, client.Object) error {
+			return apierrors.NewTooManyRequests("busy", 1)
+		},
+		"internal error": func(context.Context, client.WithWatch, client.Object) error {
+			return apierrors.NewInternalError(errors.New("etcdserver: no leader"))
+		},
+		"another writer first": func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+			record := obj.(*v1alpha1.ModelAuditRecord)
+			foreign, _ := release().complete(noon, "operator-1").Canonical()
+			if err := c.Create(ctx, newRecord(record.Spec.FirstIndex, "foreign", []string{string(foreign), string(foreign)})); err != nil {
+				return err
+			}
+			return c.Create(ctx, obj)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			var n atomic.Int64
+			faulty := intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+				if n.Add(1)%2 == 1 {
+					return fault(ctx, c, obj)
+				}
+				return c.Create(ctx, obj)
+			})
+			l := newLog(t, faulty)
+			start(t, l)
+			const appends = 20
+			for i := range appends {
+				index, err := l.Append(withTimeout(t, 5*time.Second), numbered(i))
+				if err != nil {
+					t.Fatalf("append %d: %v", i, err)
+				}
+				entries := readLog(t, c)
+				if entries[index].Entry.ID != strconv.Itoa(i) || entries[index].Entry.Writer != "operator-0" {
+					t.Fatalf("index %d holds entry %s of %s, want %d", index, entries[index].Entry.ID, entries[index].Entry.Writer, i)
+				}
+			}
+			seen := ids(readLog(t, c))
+			for i := range appends {
+				if seen[strconv.Itoa(i)] != 1 {
+					t.Errorf("entry %d is %d times in the log", i, seen[strconv.Itoa(i)])
+				}
+			}
+		})
+	}
+}
+
+// TestRefusalFailsAtOnce: no permission is no reason to keep a pod waiting.
+func TestRefusalFailsAtOnce(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"forbidden": apierrors.NewForbidden(records, "x", errors.New("no")),
+		"invalid":   apierrors.NewInvalid(schema.GroupKind{Kind: "ModelAuditRecord"}, "x", nil),
+		"no kind":   apierrors.NewNotFound(records, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			var refusing atomic.Bool
+			refusing.Store(true)
+			l := newLog(t, intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+				if refusing.Load() {
+					return refusal
+				}
+				return c.Create(ctx, obj)
+			}))
+			start(t, l)
+			_, err := l.Append(withTimeout(t, 5*time.Second), release())
+			if !errors.Is(err, ErrNotDurable) || errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, refusal) {
+				t.Errorf("append: %v", err)
+			}
+			refusing.Store(false)
+			if index, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil || index != 0 {
+				t.Errorf("append after the refusal: %d, %v", index, err)
+			}
+		})
+	}
+}
+
+// TestNeverDurableWithoutCommit: while nothing is committed, no Append may say otherwise.
+func TestNeverDurableWithoutCommit(t *testing.T) {
+	c := newClient(t)
+	var attempts atomic.Int64
+	l := newLog(t, intercept(c, func(context.Context, client.WithWatch, client.Object) error {
+		attempts.Add(1)
+		return errCut
+	}), func(o *Options) { o.FlushTimeout = 50 * time.Millisecond })
+	stop := start(t, l)
+	index, err := l.Append(withTimeout(t, 50*time.Millisecond), release())
+	if !errors.Is(err, ErrNotDurable) || !errors.Is(err, context.DeadlineExceeded) || index != -1 {
+		t.Errorf("append: %d, %v", index, err)
+	}
+	if attempts.Load() < 2 {
+		t.Errorf("%d attempts", attempts.Load())
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Append(cancelled, release()); !errors.Is(err, ErrNotDurable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("append with a cancelled context: %v", err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := l.Append(context.Background(), release())
+		waiting <- err
+	}()
+	stop()
+	if err := <-waiting; !errors.Is(err, ErrNotDurable) {
+		t.Errorf("append when the log stops: %v", err)
+	}
+	if _, err := l.Append(t.Context(), release()); !errors.Is(err, ErrStopped) || !errors.Is(err, ErrNotDurable) {
+		t.Errorf("append after the log has stopped: %v", err)
+	}
+	if entries := readLog(t, c); len(entries) != 0 {
+		t.Errorf("the log has %d entries", len(entries))
+	}
+}
+
+// TestCancelledWhileCommitted: the caller gave up, the entry stands; the log tells of more releases, never of fewer.
+func TestCancelledWhileCommitted(t *testing.T) {
+	c := newClient(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	l := newLog(t, intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+		cancel()
+		<-time.After(20 * time.Millisecond)
+		return c.Create(ctx, obj)
+	}))
+	stop := start(t, l)
+	if _, err := l.Append(ctx, release()); !errors.Is(err, ErrNotDurable) {
+		t.Errorf("append: %v", err)
+	}
+	stop()
+	if entries := readLog(t, c); len(entries) != 1 {
+		t.Errorf("the log has %d entries, want the one that was under way", len(entries))
+	}
+}
+
+// TestKilledBetweenCommitAndAnswer kills the operator after the API server committed, before it learnt of that. Its
+// successor goes on behind the entry, and the caller's retry is recognised by its ID.
+func TestKilledBetweenCommitAndAnswer(t *testing.T) {
+	c := newClient(t)
+	committed := make(chan struct{})
+	killed := newLog(t, interceptor.NewClient(c, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
+			if err := c.Create(ctx, obj); err != nil {
+				return err
+			}
+			close(committed)
+			<-ctx.Done() // the answer never comes
+			return ctx.Err()
+		},
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			return errors.Join(ctx.Err(), c.Get(ctx, key, obj, opts...))
+		},
+	}), func(o *Options) { o.FlushTimeout = time.Millisecond })
+	stop := start(t, killed)
+	admitted := release()
+	admitted.Type = Admitted
+	answer := make(chan error, 1)
+	go func() {
+		_, err := killed.Append(context.Background(), admitted)
+		answer <- err
+	}()
+	<-committed
+	stop()
+	if err := <-answer; !errors.Is(err, ErrNotDurable) {
+		t.Errorf("append in the killed operator: %v", err)
+	}
+
+	successor := newLog(t, c, func(o *Options) { o.Identity = "operator-1" })
+	start(t, successor)
+	index, err := successor.Append(withTimeout(t, 5*time.Second), admitted)
+	if err != nil || index != 1 {
+		t.Fatalf("append in the successor: %d, %v", index, err)
+	}
+	entries := readLog(t, c)
+	if len(entries) != 2 || entries[0].Entry.ID != entries[1].Entry.ID || entries[0].Entry.Writer == entries[1].Entry.Writer {
+		t.Errorf("entries %+v", entries)
+	}
+}
+
+func TestFlushOnStop(t *testing.T) {
+	c := newClient(t)
+	l := newLog(t, c, func(o *Options) { o.Linger = time.Hour })
+	stop := start(t, l)
+	for n := range 10 {
+		e := denial("ml", "llm", fmt.Sprintf("a:%d", n))
+		e.ID = strconv.Itoa(n)
+		l.Submit(e)
+	}
+	repeated := denial("ml", "llm", "a:0")
+	l.Submit(repeated)
+	stop()
+	entries := readLog(t, c)
+	if len(entries) != 11 || entries[10].Entry.Type != DenialsRepeated {
+		t.Errorf("%d entries were flushed, want 10 denials and what was repeated", len(entries))
+	}
+}
+
+// TestFloodOfDenials fills the ordinary queue while nothing can be written: releases still get in, and the log says how
+// much it left out.
+func TestFloodOfDenials(t *testing.T) {
+	c := newClient(t)
+	blocked := make(chan struct{})
+	l := newLog(t, intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+		<-blocked
+		return c.Create(ctx, obj)
+	}), func(o *Options) { o.QueueSize = 500; o.Denials = DenialLimits{PerNamespace: 5000, Total: 5000} })
+	stop := start(t, l)
+	const denials = 3000
+	for n := range denials {
+		l.Submit(denial("ml", "llm", fmt.Sprintf("a:%d", n))) // must not block
+	}
+	released := make(chan error, 1)
+	go func() {
+		_, err := l.Append(withTimeout(t, 10*time.Second), release())
+		released <- err
+	}()
+	NewWithT(t).Eventually(l.reserved.len).Should(Equal(1))
+	close(blocked)
+	if err := <-released; err != nil {
+		t.Fatalf("release during a flood: %v", err)
+	}
+	stop()
+	var written, dropped int64
+	for _, e := range readLog(t, c) {
+		switch e.Entry.Type {
+		case Denied:
+			written++
+		case Gap:
+			dropped += e.Entry.Count
+			if e.Entry.Reason != ReasonEntriesDropped {
+				t.Errorf("gap %+v", e.Entry)
+			}
+		}
+	}
+	if written+dropped != denials || dropped == 0 {
+		t.Errorf("%d denials were written, gap entries tell of %d, of %d", written, dropped, denials)
+	}
+}
+
+// TestRefusedDenialsAreToldLater: what could not be written is told when writing works again.
+func TestRefusedDenialsAreToldLater(t *testing.T) {
+	c := newClient(t)
+	var refused atomic.Int64
+	var refusing atomic.Bool
+	refusing.Store(true)
+	l := newLog(t, intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+		if refusing.Load() {
+			refused.Add(1)
+			return apierrors.NewForbidden(records, "x", errors.New("no"))
+		}
+		return c.Create(ctx, obj)
+	}))
+	stop := start(t, l)
+	for n := range 7 {
+		l.Submit(denial("ml", "llm", fmt.Sprintf("a:%d", n)))
+	}
+	for l.dropped.Load() < 7 {
+		if _, err := l.Append(withTimeout(t, 5*time.Second), release()); err == nil {
+			t.Fatal("appended without permission")
+		}
+	}
+	refusing.Store(false)
+	stop()
+	entries := readLog(t, c)
+	if len(entries) != 1 || entries[0].Entry.Type != Gap || entries[0].Entry.Count != 7 {
+		t.Errorf("entries %+v", entries)
+	}
+}
+
+// TestWriters lets several replicas write at once, some of whose requests fail before or after the commit.
+func TestWriters(t *testing.T) {
+	c := newClient(t)
+	const writers, each = 4, 200
+	var wg sync.WaitGroup
+	for w := range writers {
+		var n atomic.Int64
+		faulty := intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+			switch n.Add(1) % 7 {
+			case 2:
+				return errCut
+			case 4:
+				return errors.Join(errCut, c.Create(ctx, obj))
+			}
+			return c.Create(ctx, obj)
+		})
+		l := newLog(t, faulty, func(o *Options) { o.Identity = fmt.Sprintf("operator-%d", w) })
+		start(t, l)
+		for i := range each {
+			wg.Go(func() {
+				if _, err := l.Append(withTimeout(t, 30*time.Second), numbered(w*each+i)); err != nil {
+					t.Errorf("append: %v", err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	entries := readLog(t, c)
+	seen := ids(entries)
+	for i := range writers * each {
+		if seen[strconv.Itoa(i)] != 1 {
+			t.Errorf("entry %d is %d times in the log", i, seen[strconv.Itoa(i)])
+		}
+	}
+	if len(entries) != writers*each {
+		t.Errorf("%d entries, want %d", len(entries), writers*each)
+	}
+}
+
+// TestStartFinds starts on logs that are there already.
+func TestStartFinds(t *testing.T) {
+	put := func(t *testing.T, c client.Client, first int64, n int) {
+		t.Helper()
+		leaf, err := release().complete(noon, "before").Canonical()
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves := make([]string, n)
+		for i := range leaves {
+			leaves[i] = string(leaf)
+		}
+		if err := c.Create(t.Context(), newRecord(first, "before", leaves)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		sizes []int
+		head  string // of the head's last record; "-" for no head
+		want  int64
+	}{
+		"nothing":                     {nil, "-", 0},
+		"an empty head":               {nil, "", 0},
+		"no head":                     {[]int{3, 1, 256}, "-", 260},
+		"a head that is up to date":   {[]int{3, 1, 256}, RecordName(4), 260},
+		"a head that lags":            {[]int{3, 1, 256}, RecordName(0), 260},
+		"a head that names no record": {[]int{3, 1, 256}, RecordName(2), 260},
+		"a head beyond the end":       {[]int{3, 1, 256}, RecordName(1000), 260},
+		"a head that names nonsense":  {[]int{3, 1, 256}, "nonsense", 260},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			first := int64(0)
+			for _, n := range test.sizes {
+				put(t, c, first, n)
+				first += int64(n)
+			}
+			if test.head != "-" {
+				head := &v1alpha1.ModelAuditLog{}
+				head.Name = v1alpha1.AuditLogName
+				if err := c.Create(t.Context(), head); err != nil {
+					t.Fatal(err)
+				}
+				head.Status.LastRecord = test.head
+				if err := c.Status().Update(t.Context(), head); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l := newLog(t, c)
+			start(t, l)
+			if index, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil || index != test.want {
+				t.Errorf("append: %d, %v, want %d", index, err, test.want)
+			}
+			readLog(t, c)
+		})
+	}
+}
+
+// TestUnreadableStart: as long as the end of the log is not known nothing is written.
+func TestUnreadableStart(t *testing.T) {
+	c := newClient(t)
+	var readable atomic.Bool
+	faulty := interceptor.NewClient(c, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if !readable.Load() {
+				return errCut
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+	})
+	l := newLog(t, faulty)
+	start(t, l)
+	if _, err := l.Append(withTimeout(t, 20*time.Millisecond), release()); !errors.Is(err, ErrNotDurable) {
+		t.Errorf("append: %v", err)
+	}
+	if entries := readLog(t, c); len(entries) != 0 {
+		t.Errorf("%d entries were written", len(entries))
+	}
+	readable.Store(true)
+	if _, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil {
+		t.Errorf("append: %v", err)
+	}
+}
+
+// TestSubmitWritesOtherTypes: what is not a denial is not coalesced.
+func TestSubmitWritesOtherTypes(t *testing.T) {
+	c := newClient(t)
+	l := newLog(t, c)
+	stop := start(t, l)
+	for range 3 {
+		l.Submit(Entry{Type: GrantChanged, Namespace: "ml", Grant: Object{Name: "g", UID: "u", Generation: 1}})
+	}
+	stop()
+	if entries := readLog(t, c); len(entries) != 3 {
+		t.Errorf("%d entries", len(entries))
+	}
+}
