@@ -33,7 +33,7 @@ func TestFromPod(t *testing.T) {
 		}}},
 	}
 	want := []Use{
-		{UseImageVolume, "weights", "spec.volumes[1].image.reference", "r.example/weights", []string{"fetch", "main", "debug"}},
+		{UseImageVolume, "weights", "spec.volumes[1].image.reference", "r.example/weights", []string{"fetch", "main"}},
 		{UseImageVolume, "unused", "spec.volumes[2].image.reference", "r.example/unused", nil},
 		{UseInitContainer, "fetch", "spec.initContainers[0].image", "r.example/fetch", []string{"fetch"}},
 		{UseContainer, "main", "spec.containers[0].image", "r.example/main", []string{"main"}},

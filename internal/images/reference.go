@@ -77,9 +77,14 @@ func isImageID(raw string) bool {
 	return len(raw) == sha256HexLen && isHex(raw)
 }
 
-// String is the reference in normal form; parsing it again gives the same Reference.
+// String is the reference in normal form; parsing it again gives the same Reference. A host that would be taken for a
+// path component of Docker Hub has its port.
 func (r Reference) String() string {
-	s := r.Repository
+	host, path, _ := strings.Cut(r.Repository, "/")
+	if host != "localhost" && !strings.ContainsAny(host, ".:") {
+		host += ":443"
+	}
+	s := host + "/" + path
 	if r.Tag != "" {
 		s += ":" + r.Tag
 	}

@@ -90,7 +90,7 @@ var seeds = []string{
 	"registry.example.com/models/chat-7b:2.1", "registry.example.com:0443/a__b/c-d@sha256:" + hex64, "busybox", "a.b/c:d",
 	"a.b:1/c.d", "docker.io/x", "index.docker.io/x", "localhost/x", "LOCALHOST:5000/x", "[::1]:443/x", "sha256:abc", hex64,
 	"a.b/c___d", "a.b/-c", "a..b/c", "a.b-/c", "a.b:/c", "a.b/c:", "a.b/c@", "a.b/c:d@sha256:00", "A.b/c", "a.b//c", "a.b/c_-d",
-	"10.0.0.1/m", "[::ffff:a00:1]/m", "a/b/c", "a.b/c:D_.-", "a.b/c:.d", "é.b/c", "a.b/é", "",
+	"10.0.0.1/m", "[::ffff:a00:1]/m", "a/b/c", "a.b/c:D_.-", "a.b/c:.d", "é.b/c", "a.b/é", "000000A00/0", "",
 }
 
 // FuzzParse holds the fast parser to the grammar's own, and the normal form to be one.
