@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,18 +39,31 @@ var touchedSysctls = []string{
 
 // touchedDirs are the directories that parts of the cluster make at paths that cannot be configured.
 var touchedDirs = []string{
-	"/var/lib/kubelet", "/var/lib/kubelet/device-plugins",
+	"/var/lib/kubelet", devicePlugins,
 	"/var/log/containers",
 	"/run/containerd", "/run/containerd/s",
 	"/var/lib/cni", "/var/lib/cni/results", "/var/lib/cni/cache",
-	shortNodeDir,
+	shortNodeDirs,
+}
+
+// devicePlugins is where kubelet expects device plugins, whatever its root directory. It empties the directory at start.
+const devicePlugins = "/var/lib/kubelet/device-plugins"
+
+// kubeletListens says whether a kubelet, of whatever cluster, has devicePlugins in use.
+func kubeletListens() bool {
+	connection, err := net.Dial("unix", filepath.Join(devicePlugins, "kubelet.sock"))
+	if err != nil {
+		return false
+	}
+	connection.Close() //nolint:errcheck // nothing was sent
+	return true
 }
 
 const sysctlRoot = "/proc/sys"
 
 // recordClaims notes the machine's state, once: what a failed `up` changed must not be taken for the original.
 func (c *Cluster) recordClaims() error {
-	if _, err := os.Stat(c.ClaimsFile()); !errors.Is(err, fs.ErrNotExist) {
+	if _, found, err := c.readClaims(); err != nil || found {
 		return err
 	}
 	var claims Claims
@@ -75,22 +89,25 @@ func (c *Cluster) recordClaims() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(c.ClaimsFile(), append(data, '\n'), 0o644)
+	return errors.Join(writeFile(c.ClaimsFile(), append(data, '\n'), 0o644), writeFile(c.ClaimsCopy(), append(data, '\n'), 0o644))
 }
 
-func (c *Cluster) readClaims() (Claims, error) {
-	var claims Claims
-	data, err := os.ReadFile(c.ClaimsFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return claims, nil
+// readClaims reads the record or its copy, and says whether there is one.
+func (c *Cluster) readClaims() (claims Claims, found bool, err error) {
+	for _, file := range []string{c.ClaimsFile(), c.ClaimsCopy()} {
+		data, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return claims, false, err
+		}
+		if err := json.Unmarshal(data, &claims); err != nil {
+			return claims, false, fmt.Errorf("%s: %w", file, err)
+		}
+		return claims, true, nil
 	}
-	if err != nil {
-		return claims, err
-	}
-	if err := json.Unmarshal(data, &claims); err != nil {
-		return claims, fmt.Errorf("%s: %w", c.ClaimsFile(), err)
-	}
-	return claims, nil
+	return claims, false, nil
 }
 
 // restore puts kernel settings back and removes directories that were not there before, if nothing else is in them.
@@ -101,7 +118,7 @@ func (claims Claims) restore() error {
 	}
 	for i := len(claims.Absent) - 1; i >= 0; i-- {
 		dir := claims.Absent[i]
-		if dir == "/var/lib/kubelet/device-plugins" {
+		if dir == devicePlugins && !kubeletListens() {
 			problems = append(problems, os.RemoveAll(dir))
 			continue
 		}

@@ -45,7 +45,7 @@ func openCluster(root string, getenv func(string) string, out io.Writer) (*Clust
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	cluster.Settings, err = defaultSettings().override(getenv)
+	cluster.Settings, err = defaultSettings(cluster.tag()).override(getenv)
 	return cluster, err
 }
 

@@ -38,7 +38,7 @@ type nodeEvidence struct {
 }
 
 func (c *Cluster) evidence() (nodeEvidence, error) {
-	claims, err := c.readClaims()
+	claims, _, err := c.readClaims()
 	if err != nil {
 		return nodeEvidence{}, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,8 +30,8 @@ const (
 	longestSocket = "/kubelet/plugins_registry/node.modelrights.dev-reg.sock"
 )
 
-// shortNodeDir is the node's directory where the repository lies too deep for sockets.
-const shortNodeDir = "/var/lib/modelrights-cluster"
+// shortNodeDirs holds a node's directory where the repository lies too deep for sockets.
+const shortNodeDirs = "/var/lib/modelrights-cluster"
 
 func newLayout(root, dir string) Layout {
 	if dir == "" {
@@ -45,10 +46,21 @@ func newLayout(root, dir string) Layout {
 		NodeDir:  dir,
 	}
 	if len(dir)+len(longestSocket) > socketLimit {
-		layout.NodeDir = shortNodeDir
+		layout.NodeDir = filepath.Join(shortNodeDirs, layout.tag())
 	}
 	return layout
 }
+
+// tag tells this directory's cluster from others in names that are the machine's. Clusters of several checkouts can be up
+// at the same time if each has a network namespace of its own, and must then not take each other's things for theirs.
+func (l Layout) tag() string { return fmt.Sprintf("%x", sha256.Sum256([]byte(l.Dir)))[:8] }
+
+// CNINetwork names the pod network. The CNI library keeps a file of this name for each pod under /var/lib/cni/results.
+func (l Layout) CNINetwork() string { return "modelrights-" + l.tag() }
+
+// ClaimsCopy is a second record of the claims, for when the directory is deleted under the cluster. Like the kernel
+// settings in it, it does not outlive a reboot.
+func (l Layout) ClaimsCopy() string { return "/run/modelrights-cluster-" + l.tag() + ".json" }
 
 // findRoot looks for the repository's root in the directory and those above it.
 func findRoot(dir string) (string, error) {

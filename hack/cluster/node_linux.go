@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -60,10 +59,8 @@ func (c *Cluster) checkMachine() (host, error) {
 		return host{}, errors.New("another kube-proxy keeps its rules on this machine (nft list table ip kube-proxy): " +
 			"stop its cluster, or remove what it left with `nft delete table ip kube-proxy` and the same for ip6")
 	}
-	const kubeletSocket = "/var/lib/kubelet/device-plugins/kubelet.sock"
-	if connection, err := net.Dial("unix", kubeletSocket); err == nil {
-		return host{}, errors.Join(fmt.Errorf("another kubelet runs on this machine (it listens on %s): two of them would "+
-			"take each other's devices; stop it first", kubeletSocket), connection.Close())
+	if kubeletListens() {
+		return host{}, fmt.Errorf("another kubelet runs on this machine (it listens in %s), and two of them would take each other's devices: stop it first", devicePlugins)
 	}
 	if err := checkNetworks(c.Settings); err != nil {
 		return host{}, err
@@ -137,5 +134,5 @@ func (c *Cluster) removeNode(evidence nodeEvidence) error {
 	if evidence.dirApart {
 		problems = append(problems, removeUnmounted(c.NodeDir))
 	}
-	return errors.Join(append(problems, evidence.claims.restore(), c.removeBridge())...)
+	return errors.Join(append(problems, evidence.claims.restore(), c.removeBridge(), os.RemoveAll(c.ClaimsCopy()))...)
 }

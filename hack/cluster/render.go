@@ -15,15 +15,12 @@ import (
 //go:embed templates
 var templates embed.FS
 
-// cniNetwork names the pod network. The CNI library keeps a file of this name for each pod under /var/lib/cni/results.
-const cniNetwork = "modelrights-cluster"
-
 // values is what the templates may use.
 type values struct {
 	Settings                   Settings
 	Layout                     Layout
 	PauseImage, CoreDNSImage   string
-	CNINetwork, CNIBin, Runc   string
+	CNIBin, Runc               string
 	Snapshotter, Architecture  string
 	AppArmor                   bool
 	User, CA, Certificate, Key string
@@ -39,7 +36,7 @@ func newValues(s Settings, l Layout, h host) values {
 	return values{
 		Settings: s, Layout: l,
 		PauseImage: pauseImage, CoreDNSImage: corednsImage,
-		CNINetwork: cniNetwork, CNIBin: h.cniBin, Runc: h.runc,
+		CNIBin: h.cniBin, Runc: h.runc,
 		Snapshotter: h.snapshotter, AppArmor: h.appArmor,
 		Architecture: runtime.GOARCH,
 	}

@@ -40,8 +40,8 @@ type portUse struct {
 	set                     func(*Ports, int)
 }
 
-// defaultSettings are the settings of an environment without overrides.
-func defaultSettings() Settings {
+// defaultSettings are the settings of an environment without overrides. The tag is that of the cluster's directory.
+func defaultSettings(tag string) Settings {
 	return Settings{
 		Ports: Ports{
 			APIServer: 17443, Etcd: 17379, EtcdPeer: 17380, ControllerManager: 17257, Scheduler: 17259,
@@ -52,7 +52,7 @@ func defaultSettings() Settings {
 		PodCIDR:     "10.213.0.0/24",
 		ServiceCIDR: "10.96.0.0/16",
 		Bridge:      "modelrights0",
-		Cgroup:      "modelrights-cluster",
+		Cgroup:      "modelrights-" + tag,
 		NodeParts:   true,
 	}
 }

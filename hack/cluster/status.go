@@ -74,7 +74,7 @@ func (c *Cluster) startPart(ctx context.Context, name string) error {
 
 func (c *Cluster) stopPart(name string) error {
 	return c.change(name, func(p part) error {
-		if err := c.stop(p, 15*time.Second); err != nil {
+		if err := c.stop(p, 5*time.Second); err != nil {
 			return err
 		}
 		c.say("%s is stopped", p.name)
@@ -84,7 +84,7 @@ func (c *Cluster) stopPart(name string) error {
 
 func (c *Cluster) restartPart(ctx context.Context, name string) error {
 	return c.change(name, func(p part) error {
-		if err := c.stop(p, 15*time.Second); err != nil {
+		if err := c.stop(p, 5*time.Second); err != nil {
 			return err
 		}
 		if err := c.start(p); err != nil {

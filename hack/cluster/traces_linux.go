@@ -91,7 +91,7 @@ func (c *Cluster) foreignFiles() []string {
 			}
 		}
 	}
-	results, err := filepath.Glob("/var/lib/cni/results/" + cniNetwork + "-*")
+	results, err := filepath.Glob("/var/lib/cni/results/" + c.CNINetwork() + "-*")
 	if err == nil {
 		ours = append(ours, results...)
 	}
