@@ -20,16 +20,16 @@ import (
 
 const (
 	// MutatePodsPath is where the webhook server serves the mutating webhook: rules pods CREATE, reinvocationPolicy
-	// IfNeeded, sideEffects None on dry run.
+	// IfNeeded, sideEffects NoneOnDryRun.
 	MutatePodsPath = "/mutate-pods"
 
 	// ValidatePodsPath is where the webhook server serves the validating webhook: rules pods CREATE and UPDATE,
 	// pods/ephemeralcontainers UPDATE, pods/resize UPDATE, sideEffects NoneOnDryRun.
 	ValidatePodsPath = "/validate-pods"
 
-	// DefaultLookupTimeout bounds the live reads of one request. It is shorter than a webhook's usual timeout of 10 s,
-	// so that the user reads why the pod was denied rather than that a deadline passed.
-	DefaultLookupTimeout = 5 * time.Second
+	// DefaultLookupTimeout bounds the live reads of one request. It is shorter than the webhooks' timeoutSeconds of 3, so
+	// that the user reads why the pod was denied rather than that a deadline passed.
+	DefaultLookupTimeout = 2 * time.Second
 )
 
 // Rights knows the licences, grants and namespaces of the cluster.

@@ -72,6 +72,18 @@ func (b *PodBuilder) InitContainer(name, image string) *PodBuilder {
 	return b
 }
 
+// Image gives another image to the containers and init containers of that name.
+func (b *PodBuilder) Image(container, image string) *PodBuilder {
+	for _, list := range [][]corev1.Container{b.obj.Spec.InitContainers, b.obj.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == container {
+				list[i].Image = image
+			}
+		}
+	}
+	return b
+}
+
 // EphemeralContainer adds an ephemeral container. The API server takes them through the subresource alone.
 func (b *PodBuilder) EphemeralContainer(name, image string) *PodBuilder {
 	b.obj.Spec.EphemeralContainers = append(b.obj.Spec.EphemeralContainers, corev1.EphemeralContainer{
