@@ -235,7 +235,7 @@ func (d *demo) overview() error {
 
 func (d *demo) events() error {
 	return d.eventually(30*time.Second, []string{"Admitted", "KeyReleased", "KeyRefused"},
-		"kubectl", "get", "events", "-A", "--field-selector=reportingComponent=modelrights", "--sort-by=.lastTimestamp")
+		"kubectl", "get", "events", "-A", "--field-selector=reportingComponent=modelrights-operator", "--sort-by=.metadata.creationTimestamp")
 }
 
 func (d *demo) audit() error {

@@ -48,12 +48,13 @@ func readSetup() setup {
 
 func (s *setup) buildImages() {
 	run("go", "run", "./hack/demo/model", "-out", s.out)
-	run("go", "build", "-trimpath", "-o", s.out+"/bin/", "./hack/demo/inference", "./test/e2e/probe")
+	// Built by `make images`.
+	inference, probe := s.root+"/_output/image/inference:/inference", s.root+"/_output/image/probe:/probe"
 	model := filepath.Join(s.out, "model") + ":/model"
-	s.inference = s.push("e2e/inference", "--file", s.out+"/bin/inference:/inference", "--entrypoint", "/inference")
-	s.probe = s.push("e2e/probe", "--file", s.out+"/bin/probe:/probe", "--entrypoint", "/probe")
+	s.inference = s.push("e2e/inference", "--file", inference, "--entrypoint", "/inference")
+	s.probe = s.push("e2e/probe", "--file", probe, "--entrypoint", "/probe")
 	s.model = s.push("models/chat-7b", "--file", model)
-	s.server = s.push("models/chat-7b-server", "--file", model, "--file", s.out+"/bin/inference:/inference", "--entrypoint", "/inference")
+	s.server = s.push("models/chat-7b-server", "--file", model, "--file", inference, "--entrypoint", "/inference")
 
 	key, err := os.ReadFile(filepath.Join(s.out, "model.key"))
 	Expect(err).NotTo(HaveOccurred())
