@@ -67,16 +67,24 @@ var checks = []func(*Releaser, context.Context, *call) *protocol.Error{
 // in the audit log, and the caller, who alone puts the key on the network, wipes the Material after that.
 func (r *Releaser) Release(ctx context.Context, bearer string, request *protocol.ReleaseRequest) (keys.Material, *protocol.Error) {
 	c := &call{bearer: bearer, request: request}
-	for _, check := range checks {
-		if refusal := check(r, ctx, c); refusal != nil {
-			c.material.Wipe()
-			r.refused(c, refusal)
-			return keys.Material{}, refusal
-		}
+	if refusal := r.decide(ctx, c); refusal != nil {
+		r.refused(c, refusal)
+		return keys.Material{}, refusal
 	}
 	r.event(c.pod, corev1.EventTypeNormal, v1alpha1.ReasonKeyReleased, fmt.Sprintf("the key of licence %s was released to node %s for containers %s",
 		c.use.License.Name, c.driver.node, strings.Join(c.use.Containers, ", ")))
 	return c.material, nil
+}
+
+// decide runs the checks. After a refusal no key is left in the call.
+func (r *Releaser) decide(ctx context.Context, c *call) *protocol.Error {
+	for _, check := range checks {
+		if refusal := check(r, ctx, c); refusal != nil {
+			c.material.Wipe()
+			return refusal
+		}
+	}
+	return nil
 }
 
 // checkDriver: the caller is the node driver, by a token that says in which pod and on which node it runs.
