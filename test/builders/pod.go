@@ -106,13 +106,18 @@ func (b *PodBuilder) ImageVolume(name, image string, containers ...string) *PodB
 // KeyVolume adds a volume of our CSI driver as the webhook does, mounted by containers that were added before.
 func (b *PodBuilder) KeyVolume(licenseName string, containers ...string) *PodBuilder {
 	name := v1alpha1.VolumeNamePrefix + licenseName
+	return b.KeyVolumeNamed(name, licenseName).Mount(name, v1alpha1.KeyDirectory+"/"+licenseName, containers...)
+}
+
+// KeyVolumeNamed adds a volume of our CSI driver under another name, mounted by no container.
+func (b *PodBuilder) KeyVolumeNamed(name, licenseName string) *PodBuilder {
 	b.obj.Spec.Volumes = append(b.obj.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
 		CSI: &corev1.CSIVolumeSource{
 			Driver: v1alpha1.CSIDriverName, ReadOnly: ptr.To(true),
 			VolumeAttributes: map[string]string{v1alpha1.VolumeAttributeLicense: licenseName},
 		},
 	}})
-	return b.Mount(name, v1alpha1.KeyDirectory+"/"+licenseName, containers...)
+	return b
 }
 
 // EmptyDir adds an emptyDir volume, mounted at /volumes/NAME by containers that were added before.
