@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -63,11 +64,32 @@ func (t *terminal) quietly(stdin string, args ...string) result {
 	command := exec.CommandContext(ctx, program, args[1:]...)
 	command.Env = os.Environ()
 	command.Stdin = strings.NewReader(stdin)
-	var stdout, text bytes.Buffer
+	var stdout bytes.Buffer
+	var text lockedBuffer
 	command.Stdout = io.MultiWriter(&stdout, &text)
 	command.Stderr = &text
 	err := command.Run()
 	return result{stdout: stdout.String(), text: text.String(), err: err}
+}
+
+// lockedBuffer takes what a command writes to both of its outputs, each copied by a goroutine of its own.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+// Write appends.
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(p)
+}
+
+// String is everything that was written.
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
 }
 
 // must is nil for a command that succeeded.
