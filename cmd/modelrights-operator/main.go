@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/spf13/pflag"
+	"go.uber.org/zap/zapcore"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
@@ -33,7 +34,7 @@ func run(args []string) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	ctrl.SetLogger(zap.New(zap.JSONEncoder(), zap.Level(o.zapLevel())))
+	ctrl.SetLogger(zap.New(zap.JSONEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.ISO8601TimeEncoder }), zap.Level(o.zapLevel())))
 	ctx := ctrl.SetupSignalHandler()
 	mgr, err := newManager(ctx, o)
 	if err != nil {
