@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -24,7 +25,12 @@ func cgroupRoots() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var first, rest []string
+	unified, rest, err := hierarchies(mounts)
+	return append(unified, rest...), err
+}
+
+// hierarchies are the mount points of version 2, of which there is one at most, and of version 1.
+func hierarchies(mounts []mount) (unified, rest []string, err error) {
 	seen := map[string]bool{}
 	for _, m := range mounts {
 		if seen[m.point] || !strings.HasPrefix(m.point, "/sys/fs/cgroup") {
@@ -32,25 +38,64 @@ func cgroupRoots() ([]string, error) {
 		}
 		switch m.kind {
 		case "cgroup2":
-			first = append(first, m.point)
+			unified = append(unified, m.point)
 		case "cgroup":
 			rest = append(rest, m.point)
 		}
 		seen[m.point] = true
 	}
-	if len(first)+len(rest) == 0 {
-		return nil, errors.New("no control groups are mounted below /sys/fs/cgroup: mount cgroup2 there")
+	if len(unified)+len(rest) == 0 {
+		return nil, nil, errors.New("no control groups are mounted below /sys/fs/cgroup: mount cgroup2 there")
 	}
-	return append(first, rest...), nil
+	return unified, rest, nil
+}
+
+// neededControllers are those that kubelet insists on in the parent of its groups, as far as the kernel has them.
+var neededControllers = []string{"cpu", "cpuset", "hugetlb", "memory", "pids"}
+
+// enableControllers lets the groups below the root of version 2 use the controllers that kubelet insists on. They stay
+// enabled, as they do after other container engines: by then others may rely on them.
+func enableControllers(root string) error {
+	read := func(name string) ([]string, error) {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		return strings.Fields(string(content)), err
+	}
+	available, err := read("cgroup.controllers")
+	if err != nil {
+		return err
+	}
+	const control = "cgroup.subtree_control"
+	enabled, err := read(control)
+	if err != nil {
+		return err
+	}
+	for _, controller := range neededControllers {
+		if !slices.Contains(available, controller) || slices.Contains(enabled, controller) {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(root, control), []byte("+"+controller), 0); err != nil {
+			return fmt.Errorf("enable the controller %s for control groups (in a container, its own processes are in the way): %w", controller, err)
+		}
+	}
+	return nil
 }
 
 // makeCgroups makes the cluster's group in every hierarchy; kubelet insists that its root is there.
 func makeCgroups(s Settings) error {
-	roots, err := cgroupRoots()
+	mounts, err := readMounts()
 	if err != nil {
 		return err
 	}
-	for _, root := range roots {
+	unified, rest, err := hierarchies(mounts)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 0 {
+		if err := enableControllers(unified[0]); err != nil {
+			return err
+		}
+	}
+	for _, root := range append(unified, rest...) {
 		if err := os.MkdirAll(filepath.Join(root, s.Cgroup), 0o755); err != nil {
 			return fmt.Errorf("make the control group %s: %w", s.Cgroup, err)
 		}
