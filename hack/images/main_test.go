@@ -184,7 +184,7 @@ func TestLayoutTarNamesTheImage(t *testing.T) {
 			t.Errorf("%s is not in the layout", want)
 		}
 	}
-	if !bytes.Contains(content, []byte(`"io.containerd.image.name":"cluster.example/pause:1"`)) {
+	if !bytes.Contains(content, []byte(`"io.containerd.image.name": "cluster.example/pause:1"`)) {
 		t.Error("the image has no name for containerd")
 	}
 	left, err := os.ReadDir(filepath.Dir(output))
