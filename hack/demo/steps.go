@@ -209,7 +209,7 @@ func (d *demo) otherNamespace() error {
 func (d *demo) keyVolume() error {
 	v := d.values
 	v.Namespace = "ml-dev"
-	return d.apply("pod-key-volume.yaml", v).refused("node.modelrights.dev")
+	return d.apply("pod-key-volume.yaml", v).refused("ModelNotReferenced", "acme-chat-7b")
 }
 
 func (d *demo) keyVolumePastWebhook() error {
@@ -222,8 +222,7 @@ func (d *demo) keyVolumePastWebhook() error {
 		"kubectl", "-n", "kube-system", "get", "events", "--field-selector=involvedObject.name=key-thief"); err != nil {
 		return err
 	}
-	pod := d.run("kubectl", "-n", "kube-system", "get", "pod", "key-thief")
-	if err := pod.says("ContainerCreating"); err != nil {
+	if err := d.eventually(30*time.Second, []string{"ContainerCreating"}, "kubectl", "-n", "kube-system", "get", "pod", "key-thief"); err != nil {
 		return fmt.Errorf("the pod should wait for a key that it does not get: %w", err)
 	}
 	return d.quietly("", "kubectl", "-n", "kube-system", "delete", "pod", "key-thief", "--wait=false").must()
