@@ -1,0 +1,202 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/test/builders"
+)
+
+// The chart is installed by helm into an API server without nodes: nothing runs, but everything is accepted, and what the
+// roles and namespaces allow can be asked.
+var _ = Describe("Chart", Ordered, func() {
+	var (
+		config     *rest.Config
+		admin      client.Client
+		kubeconfig string
+	)
+
+	// helm runs it against the API server.
+	helm := func(args ...string) {
+		GinkgoHelper()
+		binary := os.Getenv("HELM")
+		if binary == "" {
+			binary = "../../_output/bin/helm"
+		}
+		out, err := exec.Command(binary, append(args, "--kubeconfig", kubeconfig, "--namespace", operatorNamespace)...).CombinedOutput()
+		Expect(err).NotTo(HaveOccurred(), string(out))
+	}
+
+	BeforeAll(func() {
+		env := &envtest.Environment{}
+		var err error
+		config, err = env.Start() // Without the kinds, which the chart brings.
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(env.Stop)
+		admin = clientOf(config)
+		user, err := env.AddUser(envtest.User{Name: "helm", Groups: []string{"system:masters"}}, nil)
+		Expect(err).NotTo(HaveOccurred())
+		content, err := user.KubeConfig()
+		Expect(err).NotTo(HaveOccurred())
+		kubeconfig = filepath.Join(GinkgoT().TempDir(), "kubeconfig")
+		Expect(os.WriteFile(kubeconfig, content, 0o600)).To(Succeed())
+		helm("install", "modelrights", "../../charts/modelrights", "--create-namespace", "--set", "exemptNamespaces={restricted}")
+	})
+
+	It("installs the kinds, and restricted pod security finds no fault with the operator", func(ctx SpecContext) {
+		Eventually(func() error { return admin.List(ctx, &v1alpha1.ModelAuditRecordList{}) }, policyTimeout).Should(Succeed())
+
+		deployment := &appsv1.Deployment{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: "modelrights-operator"}, deployment)).To(Succeed())
+		Expect(admin.Create(ctx, builders.Namespace("restricted").Label("pod-security.kubernetes.io/enforce", "restricted").Obj())).To(Succeed())
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "restricted", Name: "operator"}, Spec: deployment.Spec.Template.Spec}
+		Expect(admin.Create(ctx, pod, client.DryRunAll)).To(Succeed())
+	})
+
+	It("lets the node driver's pod into its own namespace and into no restricted one", func(ctx SpecContext) {
+		driver := &appsv1.DaemonSet{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: nodeNamespace, Name: "modelrights-node"}, driver)).To(Succeed())
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: nodeNamespace, Name: "driver"}, Spec: driver.Spec.Template.Spec}
+		Expect(admin.Create(ctx, pod, client.DryRunAll)).To(Succeed())
+		elsewhere := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "restricted", Name: "driver"}, Spec: driver.Spec.Template.Spec}
+		Expect(admin.Create(ctx, elsewhere, client.DryRunAll)).To(MatchError(ContainSubstring("PodSecurity")))
+	})
+
+	It("lets pods of restricted namespaces have the key volume", func(ctx SpecContext) {
+		readOnly, yes, no := true, true, false
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "restricted", Name: "server"},
+			Spec: corev1.PodSpec{
+				SecurityContext: &corev1.PodSecurityContext{
+					RunAsNonRoot: &yes, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+				},
+				Containers: []corev1.Container{{
+					Name: "server", Image: "registry.example.com/models/chat:1",
+					SecurityContext: &corev1.SecurityContext{
+						AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+					},
+				}},
+				Volumes: []corev1.Volume{{Name: "modelrights-acme", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
+					Driver: v1alpha1.CSIDriverName, ReadOnly: &readOnly,
+					VolumeAttributes: map[string]string{v1alpha1.VolumeAttributeLicense: "acme"},
+				}}}},
+			},
+		}
+		Expect(admin.Create(ctx, pod, client.DryRunAll)).To(Succeed())
+	})
+
+	It("has a CSIDriver that the API server keeps as it is", func(ctx SpecContext) {
+		driver := &storagev1.CSIDriver{}
+		Expect(admin.Get(ctx, client.ObjectKey{Name: v1alpha1.CSIDriverName}, driver)).To(Succeed())
+		Expect(driver.Spec.VolumeLifecycleModes).To(ConsistOf(storagev1.VolumeLifecycleEphemeral))
+		Expect(*driver.Spec.RequiresRepublish).To(BeTrue())
+		Expect(driver.Spec.TokenRequests).To(HaveLen(1))
+		Expect(driver.Spec.TokenRequests[0].Audience).To(Equal("modelrights.dev/pod"))
+	})
+
+	It("stops pods while the operator is not there, but none of the exempt namespaces", func(ctx SpecContext) {
+		Expect(admin.Create(ctx, builders.Namespace("ml-prod").Obj())).To(Succeed())
+		pod := func(namespace string) *corev1.Pod {
+			return &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "any"},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "any", Image: "example.com/any:1"}}},
+			}
+		}
+		Eventually(func() error { return admin.Create(ctx, pod("ml-prod"), client.DryRunAll) }, policyTimeout).
+			Should(MatchError(ContainSubstring("pods.modelrights.dev")))
+		for _, namespace := range []string{"kube-system", operatorNamespace, nodeNamespace} {
+			Expect(admin.Create(ctx, pod(namespace), client.DryRunAll)).To(Succeed(), namespace)
+		}
+	})
+
+	It("keeps the CA that the operator filled in when it is upgraded", func(ctx SpecContext) {
+		operator := actingAs(config, operatorUser, "system:serviceaccounts")
+		bundle := []byte("any bytes: nobody is called with them here")
+		name := client.ObjectKey{Name: "modelrights-pods"}
+		validating := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		Expect(operator.Get(ctx, name, validating)).To(Succeed())
+		validating.Webhooks[0].ClientConfig.CABundle = bundle
+		Expect(operator.Update(ctx, validating, client.FieldOwner("modelrights-operator"))).To(Succeed())
+		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{}
+		Expect(operator.Get(ctx, name, mutating)).To(Succeed())
+		mutating.Webhooks[0].ClientConfig.CABundle = bundle
+		Expect(operator.Update(ctx, mutating, client.FieldOwner("modelrights-operator"))).To(Succeed())
+
+		helm("upgrade", "modelrights", "../../charts/modelrights", "--set", "exemptNamespaces={restricted,monitoring}")
+		Expect(admin.Get(ctx, name, validating)).To(Succeed())
+		Expect(validating.Webhooks[0].NamespaceSelector.MatchExpressions[0].Values).To(ContainElement("monitoring"))
+		Expect(validating.Webhooks[0].ClientConfig.CABundle).To(Equal(bundle))
+		Expect(admin.Get(ctx, name, mutating)).To(Succeed())
+		Expect(mutating.Webhooks[0].ClientConfig.CABundle).To(Equal(bundle))
+	})
+
+	DescribeTable("gives the accounts what they need and no more",
+		func(ctx SpecContext, user, namespace, verb, group, resource, name string, want bool) {
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+				User: user, Groups: []string{"system:serviceaccounts", "system:authenticated"},
+				ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Namespace: namespace, Verb: verb, Group: group, Resource: resource, Name: name,
+				},
+			}}
+			Expect(admin.Create(ctx, review)).To(Succeed())
+			Expect(review.Status.Allowed).To(Equal(want), "%s: %s %s/%s in %q", user, verb, resource, name, namespace)
+		},
+		Entry(nil, operatorUser, operatorNamespace, "get", "", "secrets", "acme-key", true),
+		Entry(nil, operatorUser, operatorNamespace, "update", "", "secrets", "modelrights-serving-cert", true),
+		Entry(nil, operatorUser, operatorNamespace, "update", "", "secrets", "acme-key", false),
+		Entry(nil, operatorUser, operatorNamespace, "delete", "", "secrets", "acme-key", false),
+		Entry(nil, operatorUser, "ml-prod", "get", "", "secrets", "any", false),
+		Entry(nil, operatorUser, nodeNamespace, "get", "", "secrets", "any", false),
+		Entry(nil, operatorUser, nodeNamespace, "patch", "", "configmaps", "modelrights-ca", true),
+		Entry(nil, operatorUser, nodeNamespace, "patch", "", "configmaps", "other", false),
+		Entry(nil, operatorUser, "ml-prod", "get", "", "pods", "any", true),
+		Entry(nil, operatorUser, "ml-prod", "patch", "", "pods", "any", false),
+		Entry(nil, operatorUser, "ml-prod", "create", "", "pods", "any", false),
+		Entry(nil, operatorUser, "ml-prod", "delete", "", "pods", "any", false),
+		Entry(nil, operatorUser, "", "update", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", true),
+		Entry(nil, operatorUser, "", "update", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "other", false),
+		Entry(nil, operatorUser, "", "create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", false),
+		Entry(nil, operatorUser, "", "create", "modelrights.dev", "modelauditrecords", "", true),
+		Entry(nil, operatorUser, "", "delete", "modelrights.dev", "modelauditrecords", "", false),
+		Entry(nil, operatorUser, "", "update", "modelrights.dev", "modelauditrecords", "", false),
+		Entry(nil, operatorUser, "", "update", "modelrights.dev", "modellicenses", "acme", false),
+		Entry(nil, operatorUser, "", "grant", "modelrights.dev", "modellicenses", "acme", false),
+		Entry(nil, operatorUser, "", "create", "authentication.k8s.io", "tokenreviews", "", true),
+		Entry(nil, operatorUser, operatorNamespace, "create", "", "serviceaccounts/token", "any", false),
+		Entry(nil, nodeUser, "", "get", "modelrights.dev", "modellicenses", "acme", false),
+		Entry(nil, nodeUser, operatorNamespace, "get", "", "secrets", "any", false),
+		Entry(nil, nodeUser, nodeNamespace, "get", "", "configmaps", "modelrights-ca", false),
+		Entry(nil, nodeUser, "ml-prod", "get", "", "pods", "any", false),
+		Entry(nil, nodeUser, "", "create", "authentication.k8s.io", "tokenreviews", "", false),
+	)
+
+	It("leaves licences and records behind when it is uninstalled", func(ctx SpecContext) {
+		operator := actingAs(config, operatorUser, "system:serviceaccounts")
+		Expect(operator.Create(ctx, auditRecord(0))).To(Succeed())
+		helm("uninstall", "modelrights")
+		Expect(admin.Get(ctx, client.ObjectKeyFromObject(auditRecord(0)), &v1alpha1.ModelAuditRecord{})).To(Succeed())
+		err := admin.Get(ctx, client.ObjectKey{Name: "modelrights-pods"}, &admissionregistrationv1.ValidatingWebhookConfiguration{})
+		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "the webhooks are gone: %v", err)
+	})
+
+	It("takes over what it left behind when it is installed again", func(ctx SpecContext) {
+		// The namespace of the first installation is never quite gone here: that takes a controller manager.
+		helm("install", "modelrights", "../../charts/modelrights", "--set", "node.namespace=another-node")
+		Expect(admin.Get(ctx, client.ObjectKeyFromObject(auditRecord(0)), &v1alpha1.ModelAuditRecord{})).To(Succeed())
+	})
+})
