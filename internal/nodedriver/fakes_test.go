@@ -1,0 +1,224 @@
+package nodedriver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/go-logr/logr/funcr"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
+)
+
+const (
+	kubeletDir = "/var/lib/kubelet"
+	target     = kubeletDir + "/pods/uid-1/volumes/kubernetes.io~csi/modelrights-acme/mount"
+	tokenOfPod = "pod-token-SECRETTOKEN"
+	secretKey  = "AGE-SECRET-KEY-SECRETKEY\n"
+)
+
+var errBroken = errors.New("broken")
+
+// fakeMounts are mounts in memory: a stack of filesystems for each target that exists.
+type fakeMounts struct {
+	mu      sync.Mutex
+	stacks  map[string][]fakeMount
+	noSwap  bool
+	fail    map[string]error // by method
+	changes int
+}
+
+type fakeMount struct {
+	ours   bool
+	noSwap bool
+	files  map[string]string
+}
+
+func (m *fakeMounts) Look(target string) (State, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.fail["Look"]; err != nil {
+		return NothingMounted, err
+	}
+	stack := m.stacks[target]
+	switch {
+	case len(stack) == 0:
+		return NothingMounted, nil
+	case !stack[len(stack)-1].ours:
+		return ForeignMounted, nil
+	case stack[len(stack)-1].files[v1alpha1.KeyFileName] == "":
+		return OursMounted, nil
+	}
+	return KeyMounted, nil
+}
+
+func (m *fakeMounts) NoSwap() (bool, error) { return m.noSwap, m.fail["NoSwap"] }
+
+func (m *fakeMounts) Attach(target string, files map[string][]byte, noSwap bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changes++
+	if err := m.fail["Attach"]; err != nil {
+		return err
+	}
+	mount := fakeMount{ours: true, noSwap: noSwap, files: map[string]string{}}
+	for name, content := range files {
+		mount.files[name] = string(content)
+	}
+	m.stacks[target] = append(m.stacks[target], mount)
+	return nil
+}
+
+func (m *fakeMounts) DetachAll(target string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changes++
+	if err := m.fail["DetachAll"]; err != nil {
+		return err
+	}
+	stack := m.stacks[target]
+	for len(stack) > 0 && stack[len(stack)-1].ours {
+		stack = stack[:len(stack)-1]
+	}
+	if len(stack) > 0 {
+		return errors.New("another filesystem is mounted")
+	}
+	if _, exists := m.stacks[target]; exists {
+		m.stacks[target] = nil
+	}
+	return nil
+}
+
+func (m *fakeMounts) Remove(target string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.fail["Remove"]; err != nil {
+		return err
+	}
+	if len(m.stacks[target]) > 0 {
+		return errors.New("busy")
+	}
+	delete(m.stacks, target)
+	return nil
+}
+
+// fakeKeys is a key service. It hands out secretKey unless it has an error.
+type fakeKeys struct {
+	mu       sync.Mutex
+	requests []protocol.ReleaseRequest
+	err      error
+	handed   []*protocol.ReleaseResponse
+	// during is called while a call is answered.
+	during func()
+}
+
+func (k *fakeKeys) Release(_ context.Context, r *protocol.ReleaseRequest) (*protocol.ReleaseResponse, error) {
+	if k.during != nil {
+		k.during()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.requests = append(k.requests, *r)
+	if k.err != nil {
+		return nil, k.err
+	}
+	response := &protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: []byte(secretKey)}}
+	k.handed = append(k.handed, response)
+	return response, nil
+}
+
+// rig is a driver and what it works with.
+type rig struct {
+	mounts *fakeMounts
+	keys   *fakeKeys
+	swaps  []string
+	swap   error
+	log    *bytes.Buffer
+	mu     sync.Mutex
+}
+
+func newRig() *rig {
+	return &rig{
+		mounts: &fakeMounts{stacks: map[string][]fakeMount{}, noSwap: true, fail: map[string]error{}},
+		keys:   &fakeKeys{}, log: &bytes.Buffer{},
+	}
+}
+
+// driver starts the driver anew, as after a restart.
+func (r *rig) driver() *Driver {
+	return New(Options{
+		NodeName: "node-a", KubeletDir: kubeletDir, Version: "test", Keys: r.keys, Mounts: r.mounts,
+		SwapAreas: func() ([]string, error) { return r.swaps, r.swap },
+		Log: funcr.NewJSON(func(line string) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.log.WriteString(line + "\n")
+		}, funcr.Options{Verbosity: 9}),
+	})
+}
+
+// publishRequest is kubelet's call for an inline volume, with tokens in the secrets.
+func publishRequest() *csi.NodePublishVolumeRequest {
+	return &csi.NodePublishVolumeRequest{
+		VolumeId: "csi-1234", TargetPath: target, Readonly: true,
+		VolumeCapability: &csi.VolumeCapability{
+			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+		},
+		VolumeContext: map[string]string{
+			"license":                                "acme",
+			contextEphemeral:                         "true",
+			contextPodName:                           "llm-0",
+			contextPodNamespace:                      "ml-prod",
+			contextPodUID:                            "uid-1",
+			"csi.storage.k8s.io/serviceAccount.name": "llm-server",
+		},
+		Secrets: map[string]string{contextTokens: tokenList(tokenOfPod)},
+	}
+}
+
+func tokenList(token string) string {
+	return fmt.Sprintf(`{"modelrights.dev/pod": {"token": %q, "expirationTimestamp": "2026-12-01T12:00:00Z"}, "other": {"token": "other-SECRETTOKEN"}}`, token)
+}
+
+// mounted lists the targets at which something is mounted, with how much.
+func (r *rig) mounted() map[string]int {
+	r.mounts.mu.Lock()
+	defer r.mounts.mu.Unlock()
+	n := map[string]int{}
+	for t, stack := range r.mounts.stacks {
+		if len(stack) > 0 {
+			n[t] = len(stack)
+		}
+	}
+	return n
+}
+
+// noSecrets fails the test where a key or a token was logged or told, or a key is left in the driver's memory.
+func (r *rig) noSecrets(t *testing.T, told ...error) {
+	t.Helper()
+	texts := []string{r.log.String()}
+	for _, err := range told {
+		texts = append(texts, fmt.Sprint(err))
+	}
+	for _, text := range texts {
+		if strings.Contains(text, "SECRET") {
+			t.Errorf("a key or a token is told: %s", text)
+		}
+	}
+	for _, response := range r.keys.handed {
+		for _, content := range slices.Collect(maps.Values(response.Files)) {
+			if len(bytes.Trim(content, "\x00")) > 0 {
+				t.Error("a key is left in memory")
+			}
+		}
+	}
+}
