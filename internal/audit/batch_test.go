@@ -102,7 +102,7 @@ func TestLargestRecord(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			reserved, ordinary := newQueue(1000), newQueue(1000)
 			long := strings.Repeat(text, MaxLeafBytes)
-			for range 600 {
+			for range 300 {
 				e := Entry{Type: Denied, Images: []string{long, long}, Message: long, Actor: long, Pod: Object{Name: long}, Node: long, Owner: Owner{Name: long}}
 				leaf, err := e.complete(noon, "w").Canonical()
 				if err != nil {

@@ -178,12 +178,12 @@ func fill(v reflect.Value, text string) {
 }
 
 var hostile = map[string]string{
-	"long":             strings.Repeat("x", 1<<20),
-	"quotes":           strings.Repeat(`"`, 1<<16),
-	"backslashes":      strings.Repeat(`\`, 1<<16),
-	"markup":           strings.Repeat("<>&", 1<<16),
+	"long":             strings.Repeat("x", 1<<18),
+	"quotes":           strings.Repeat(`"`, 1<<14),
+	"backslashes":      strings.Repeat(`\`, 1<<14),
+	"markup":           strings.Repeat("<>&", 1<<14),
 	"control":          strings.Repeat("\x00\x1b[2J\x7f", 1<<14),
-	"not UTF-8":        strings.Repeat("\xff\xfe", 1<<16),
+	"not UTF-8":        strings.Repeat("\xff\xfe", 1<<14),
 	"half a character": "abc\xe2\x82",
 	"surrogate":        "\xed\xa0\x80",
 	"wide":             strings.Repeat("𝕏", 1<<14),
