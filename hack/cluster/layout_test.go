@@ -13,6 +13,7 @@ func TestNodeDirKeepsSocketsShort(t *testing.T) {
 		apart bool
 	}{
 		"short": {"/src/modelrights/_output/cluster", false},
+		"home":  {"/home/alice/src/github.com/modelrights/modelrights/_output/cluster", true},
 		"long":  {"/home/" + strings.Repeat("deep/", 20) + "_output/cluster", true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -135,12 +135,17 @@ func chooseSnapshotter(dir string) (string, error) {
 
 // removeUnmounted deletes a directory, if nothing is mounted in it.
 func removeUnmounted(dir string) error {
-	points, err := mountsUnder(dir)
-	if err != nil {
+	if err := unmounted(dir); err != nil {
 		return err
 	}
-	if len(points) > 0 {
-		return fmt.Errorf("%s is not deleted, because something is still mounted at %s: unmount it, then try again", dir, strings.Join(points, ", "))
-	}
 	return os.RemoveAll(dir)
+}
+
+// unmounted returns an error if something is mounted at or below the directory.
+func unmounted(dir string) error {
+	points, err := mountsUnder(dir)
+	if err != nil || len(points) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s is not deleted, because something is still mounted at %s: unmount it, then try again", dir, strings.Join(points, ", "))
 }

@@ -82,10 +82,15 @@ func TestSocketPaths(t *testing.T) {
 	}
 }
 
-func TestRemoveUnmountedRefusesMountPoints(t *testing.T) {
-	// /proc has something mounted at it wherever tests run.
-	err := removeUnmounted("/proc")
-	if err == nil || !strings.Contains(err.Error(), "still mounted") {
+func TestMountedDirectoriesAreNotDeleted(t *testing.T) {
+	// /proc has something mounted at it wherever tests run. Only the check is called, never the deletion.
+	if err := unmounted("/proc"); err == nil || !strings.Contains(err.Error(), "still mounted at") {
 		t.Errorf("error %v", err)
+	}
+	if err := unmounted(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	if points, err := mountsUnder("/pro"); err != nil || len(points) != 0 {
+		t.Errorf("%q counts as below /pro, %v", points, err)
 	}
 }
