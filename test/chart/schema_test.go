@@ -28,7 +28,7 @@ func TestWrongValues(t *testing.T) {
 		"too many replicas":            {"operator.replicas=10", "at '/operator/replicas': maximum"},
 		"replicas in words":            {"operator.replicas=two", "at '/operator/replicas': got string, want integer"},
 		"unknown log level":            {"operator.logLevel=loud", "at '/operator/logLevel': value must be one of 'debug', 'info', 'error'"},
-		"unknown node log level":       {"node.logLevel=loud", "at '/node/logLevel': value must be one of"},
+		"unknown node log level":       {"node.logLevel=error", "at '/node/logLevel': value must be one of 'debug', 'info'"},
 		"unknown pull policy":          {"image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"},
 		"tag with a colon":             {"image.tag=a:b", "at '/image/tag'"},
 		"digest that is none":          {"operator.image.digest=sha256:12", "at '/operator/image/digest'"},
