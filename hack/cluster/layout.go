@@ -52,7 +52,7 @@ func newLayout(root, dir string) Layout {
 }
 
 // tag tells this directory's cluster from others in names that are the machine's. Clusters of several checkouts can be up
-// at the same time if each has a network namespace of its own, and must then not take each other's things for theirs.
+// at the same time in namespaces of their own (README.md, Limits), and must then not take each other's things for theirs.
 func (l Layout) tag() string { return fmt.Sprintf("%x", sha256.Sum256([]byte(l.Dir)))[:8] }
 
 // CNINetwork names the pod network. The CNI library keeps a file of this name for each pod under /var/lib/cni/results.
