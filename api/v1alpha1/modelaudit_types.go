@@ -73,8 +73,8 @@ type ModelAuditLogStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
 
-	// size is the number of entries that are known to be in the log: the index after the last entry of lastRecord. It
-	// may lag behind for a moment. Optional.
+	// size is the number of entries that are known to have been written to the log: the index at which it goes on. It may
+	// lag behind for a moment, and never shrinks. Optional.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Size *int64 `json:"size,omitempty"`

@@ -63,6 +63,15 @@ func (c *Checker) Add(record *v1alpha1.ModelAuditRecord) {
 	c.LastTime = record.CreationTimestamp.Time
 }
 
+// Expect says, after the last record, how many entries the log is known to have had: if it has fewer now, those are
+// missing.
+func (c *Checker) Expect(size int64) {
+	if size > c.Size {
+		c.fault(Fault{From: c.Size, To: size})
+		c.Size = size
+	}
+}
+
 func (c *Checker) fault(f Fault) {
 	c.FaultCount++
 	if len(c.Faults) < maxFaults {

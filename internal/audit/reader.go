@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -119,7 +120,7 @@ func allRecords(ctx context.Context, reader client.Reader) iter.Seq2[*v1alpha1.M
 
 func recordNames(ctx context.Context, reader client.Reader) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		page := namesList()
+		page := NewNameList()
 		for err := range pages(ctx, reader, page, namesPage) {
 			if err != nil {
 				yield("", err)
@@ -134,10 +135,28 @@ func recordNames(ctx context.Context, reader client.Reader) iter.Seq2[string, er
 	}
 }
 
-func namesList() *metav1.PartialObjectMetadataList {
+// NewNameList returns an empty list of records without their contents, to list or watch them by name.
+func NewNameList() *metav1.PartialObjectMetadataList {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("ModelAuditRecordList"))
 	return list
+}
+
+// Count returns how many records there are, and the resource version at which there were as many, without reading
+// them. The count is -1 if the API server does not tell. reader must not be a cache.
+func Count(ctx context.Context, reader client.Reader) (count int64, resourceVersion string, err error) {
+	list := NewNameList()
+	if err := reader.List(ctx, list, client.Limit(1)); err != nil {
+		return -1, "", fmt.Errorf("count audit records: %w", err)
+	}
+	count = int64(len(list.Items))
+	switch remaining := list.GetRemainingItemCount(); {
+	case remaining != nil:
+		count += *remaining
+	case list.GetContinue() != "":
+		count = -1
+	}
+	return count, list.GetResourceVersion(), nil
 }
 
 // pages reads a list page by page. When the API server has forgotten the state of the first page it goes on with the
@@ -183,52 +202,52 @@ func Walk(ctx context.Context, reader client.Reader, from int64) iter.Seq2[*v1al
 	}
 }
 
-// End finds the index after the last entry of the log: it starts at the record that the head of the log names, and walks
-// forward. Without a head, or if that record is gone, it goes through the names of all records first. The end is
-// always that of a record that was read, so that a wrong head cannot make writers overlap. reader must not be a cache.
+// End finds the index at which the log goes on: it starts at the record that the head of the log names, and walks
+// forward. Without a head, or if that record is gone, it goes through the names of all records first. The end is never
+// within a record that is there, so that a wrong head cannot make writers overlap, and never before the size that the head
+// knows, so that nothing takes the place of entries that were removed. reader must not be a cache.
 func End(ctx context.Context, reader client.Reader) (int64, error) {
-	last, err := newestKnown(ctx, reader)
-	if err != nil || last == "" {
-		return 0, err
-	}
-	index, err := recordIndex(last)
-	if err != nil {
-		return 0, err
-	}
-	end := int64(0)
-	for record, err := range Walk(ctx, reader, index) {
-		if err != nil {
-			return 0, err
-		}
-		end = recordEnd(record)
-	}
-	return end, nil
-}
-
-// newestKnown is the name of a record at or near the end of the log, or "" if there is none.
-func newestKnown(ctx context.Context, reader client.Reader) (string, error) {
 	head := &v1alpha1.ModelAuditLog{}
 	err := reader.Get(ctx, client.ObjectKey{Name: v1alpha1.AuditLogName}, head)
 	if client.IgnoreNotFound(err) != nil {
-		return "", fmt.Errorf("read the head of the audit log: %w", err)
+		return 0, fmt.Errorf("read the head of the audit log: %w", err)
 	}
-	if name := head.Status.LastRecord; name != "" {
-		_, err := getRecord(ctx, reader, name)
-		if err == nil {
-			return name, nil
-		}
-		if !apierrors.IsNotFound(err) {
-			return "", err
+	end, err := endOfRecords(ctx, reader, head.Status.LastRecord)
+	return max(end, ptr.Deref(head.Status.Size, 0)), err
+}
+
+// endOfRecords is the index after the last record, of which one is known that is perhaps not far from it.
+func endOfRecords(ctx context.Context, reader client.Reader, known string) (int64, error) {
+	if index, err := RecordIndex(known); err == nil {
+		if end, err := walkFrom(ctx, reader, index); err != nil || end > index {
+			return end, err
 		}
 	}
 	last := ""
 	for name, err := range recordNames(ctx, reader) {
 		if err != nil {
-			return "", err
+			return 0, err
 		}
 		last = name
 	}
-	return last, nil
+	if last == "" {
+		return 0, nil
+	}
+	index, err := RecordIndex(last)
+	if err != nil {
+		return 0, err
+	}
+	return walkFrom(ctx, reader, index)
+}
+
+func walkFrom(ctx context.Context, reader client.Reader, index int64) (int64, error) {
+	for record, err := range Walk(ctx, reader, index) {
+		if err != nil {
+			return 0, err
+		}
+		index = recordEnd(record)
+	}
+	return index, nil
 }
 
 func getRecord(ctx context.Context, reader client.Reader, name string) (*v1alpha1.ModelAuditRecord, error) {

@@ -22,8 +22,8 @@ const (
 // RecordName is the name of the record whose first entry has this index.
 func RecordName(firstIndex int64) string { return fmt.Sprintf("%0*d", nameDigits, firstIndex) }
 
-// recordIndex is the index of the first entry of the record of this name.
-func recordIndex(name string) (int64, error) {
+// RecordIndex is the index of the first entry of the record of this name.
+func RecordIndex(name string) (int64, error) {
 	index, err := strconv.ParseInt(name, 10, 64)
 	if err != nil || len(name) != nameDigits || index < 0 {
 		return 0, fmt.Errorf("%q is not the name of an audit record", name)
