@@ -27,8 +27,8 @@ const (
 	auditRecount = 10 * time.Minute
 	// auditWalk is how many new records are read before the head is written.
 	auditWalk = 2000
-	// auditVerifyPause is the least time between two passes through the whole log.
-	auditVerifyPause = time.Minute
+	// auditVerifyPause is the least time between two passes through the whole log; each pass adds ten times what it took.
+	auditVerifyPause = 5 * time.Second
 )
 
 // AuditLogReconciler keeps the head of the audit log: the ModelAuditLog named cluster, which it creates.
@@ -219,7 +219,7 @@ func (r *AuditLogReconciler) verify(ctx context.Context, size int64) (auditFindi
 	}
 	found.Expect(size)
 	now := r.Clock.Now()
-	r.verifyDue = now.Add(max(auditVerifyPause, 10*now.Sub(begun)))
+	r.verifyDue = now.Add(auditVerifyPause + 10*now.Sub(begun))
 	r.recountDue = now.Add(auditRecount)
 	return found, nil
 }
