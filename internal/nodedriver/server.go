@@ -56,11 +56,13 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer driverListener.remove()
 	// Kubelet calls back as soon as it sees the registration socket.
 	registerListener, err := listen(ctx, s.sockets.Registration)
 	if err != nil {
 		return errors.Join(err, driverListener.Close())
 	}
+	defer registerListener.remove()
 	failed := make(chan error, 2)
 	go func() { failed <- driver.Serve(driverListener) }()
 	go func() { failed <- register.Serve(registerListener) }()
@@ -81,8 +83,23 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
+// socket is a listener that knows which file is its own.
+type socket struct {
+	net.Listener
+	path string
+	file os.FileInfo
+}
+
+// remove takes the socket's file away, which tells kubelet that the driver is gone, unless another run of the driver has
+// put its own there: a driver that is force-deleted still ends while its successor serves.
+func (s *socket) remove() {
+	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+		_ = os.Remove(s.path) // kubelet finds out on its next call
+	}
+}
+
 // listen replaces whatever socket is at the path. Only root may connect.
-func listen(ctx context.Context, path string) (net.Listener, error) {
+func listen(ctx context.Context, path string) (*socket, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("create the directory of socket %s: %w", path, err)
 	}
@@ -93,10 +110,17 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on socket %s: %w", path, err)
 	}
+	if unix, ok := listener.(*net.UnixListener); ok {
+		unix.SetUnlinkOnClose(false)
+	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("protect socket %s: %w", path, err), listener.Close())
 	}
-	return listener, nil
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("find socket %s again: %w", path, err), listener.Close())
+	}
+	return &socket{Listener: listener, path: path, file: file}, nil
 }
 
 // Alive says whether kubelet can still reach the driver: its sockets have not been removed by somebody else. It says
