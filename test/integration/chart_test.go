@@ -31,15 +31,19 @@ var _ = Describe("Chart", Ordered, func() {
 		kubeconfig string
 	)
 
-	// helm runs it against the API server.
-	helm := func(args ...string) {
-		GinkgoHelper()
+	// runHelm runs it against the API server, and returns what it prints.
+	runHelm := func(args ...string) (string, error) {
 		binary := os.Getenv("HELM")
 		if binary == "" {
 			binary = "../../_output/bin/helm"
 		}
 		out, err := exec.Command(binary, append(args, "--kubeconfig", kubeconfig, "--namespace", operatorNamespace)...).CombinedOutput()
-		Expect(err).NotTo(HaveOccurred(), string(out))
+		return string(out), err
+	}
+	helm := func(args ...string) {
+		GinkgoHelper()
+		out, err := runHelm(args...)
+		Expect(err).NotTo(HaveOccurred(), out)
 	}
 
 	BeforeAll(func() {
@@ -143,6 +147,12 @@ var _ = Describe("Chart", Ordered, func() {
 		Expect(validating.Webhooks[0].ClientConfig.CABundle).To(Equal(bundle))
 		Expect(admin.Get(ctx, name, mutating)).To(Succeed())
 		Expect(mutating.Webhooks[0].ClientConfig.CABundle).To(Equal(bundle))
+	})
+
+	It("is installed once in a cluster", func() {
+		out, err := runHelm("install", "second", "../../charts/modelrights", "--set", "node.namespace=second-node")
+		Expect(err).To(HaveOccurred())
+		Expect(out).To(ContainSubstring("release-name"))
 	})
 
 	DescribeTable("gives the accounts what they need and no more",
