@@ -46,8 +46,8 @@ func main() {
 	}
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
 		err = run(ctx, s)
+		stop()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "modelrights-node:", err)

@@ -48,7 +48,7 @@ func probe(check func() error) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		_, _ = fmt.Fprintln(w, "ok") // the prober has gone
 	}
 }
 
@@ -58,5 +58,5 @@ func newLog(w io.Writer, debug bool) logr.Logger {
 	if debug {
 		options.Verbosity = 1
 	}
-	return funcr.NewJSON(func(line string) { fmt.Fprintln(w, line) }, options)
+	return funcr.NewJSON(func(line string) { _, _ = fmt.Fprintln(w, line) }, options)
 }

@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -61,7 +62,7 @@ func TestParse(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			m, err := Parse([]byte(tc.text))
-			if err != tc.err {
+			if !errors.Is(err, tc.err) {
 				t.Fatalf("error %v, want %v", err, tc.err)
 			}
 			if err != nil && strings.Contains(err.Error(), marker) {
@@ -121,7 +122,7 @@ func TestMaterialDoesNotPrintItself(t *testing.T) {
 	}
 	for how, output := range outputs {
 		for _, form := range []string{secret, secret[20:40], fmt.Sprintf("%x", secret)[40:60], fmt.Sprintf("%X", secret)[40:60],
-			strings.Trim(fmt.Sprint([]byte(secret[20:30])), "[]")} {
+			strings.Trim(fmt.Sprintf("%d", []byte(secret[20:30])), "[]")} {
 			if strings.Contains(output, form) {
 				t.Errorf("%s prints the key: %s", how, output)
 			}

@@ -287,7 +287,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 	s := w.serve(t)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(s.ca)
-	dialer := &tls.Dialer{Config: &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS12}} //nolint:gosec // the old version is what is tried
+	dialer := &tls.Dialer{Config: &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS12}}
 	if _, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(s.url, "https://")); err == nil {
 		t.Error("TLS 1.2 is accepted")
 	}

@@ -75,7 +75,7 @@ func (LinuxMounts) NoSwap() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("open tmpfs: %w", err)
 	}
-	defer unix.Close(fs)
+	defer closeFD(fs)
 	err = unix.FsconfigSetFlag(fs, "noswap")
 	if errors.Is(err, unix.EINVAL) {
 		return false, nil
@@ -95,7 +95,7 @@ func (m LinuxMounts) Attach(target string, files map[string][]byte, noSwap bool)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(mount)
+	defer closeFD(mount)
 	for name, content := range files {
 		if err := writeFile(mount, name, content); err != nil {
 			return err
@@ -120,7 +120,7 @@ func newTmpfs(noSwap bool) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open tmpfs: %w", err)
 	}
-	defer unix.Close(fs)
+	defer closeFD(fs)
 	options := [][2]string{
 		{"source", v1alpha1.CSIDriverName},
 		{"size", strconv.Itoa(tmpfsBytes)},
@@ -146,6 +146,9 @@ func newTmpfs(noSwap bool) (int, error) {
 	}
 	return mount, nil
 }
+
+// closeFD closes a descriptor that nothing was written to, so that nothing can go wrong.
+func closeFD(fd int) { _ = unix.Close(fd) }
 
 func writeFile(directory int, name string, content []byte) error {
 	if name != filepath.Base(name) || !filepath.IsLocal(name) {

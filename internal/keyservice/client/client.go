@@ -98,9 +98,9 @@ func (c *Client) Release(ctx context.Context, request *protocol.ReleaseRequest) 
 	if err != nil {
 		return nil, unreachable("the key service cannot be reached", err)
 	}
-	defer resp.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(resp.Body, protocol.MaxResponseBytes+1))
 	defer clear(content)
+	_ = resp.Body.Close() // everything that counts has been read
 	if err != nil {
 		return nil, unreachable("the key service's answer broke off", err)
 	}
