@@ -33,6 +33,8 @@ type ModelGrantSpec struct {
 	// podSelector selects, among the pods that run as one of the subjects, those that the grant is for. It organises
 	// and is no security boundary, since whoever creates a pod sets its labels. Optional: without it, every pod.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])",message="matchExpressions[].operator must be In, NotIn, Exists or DoesNotExist"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",message="matchExpressions[].values must be given for the operators In and NotIn, and left out for Exists and DoesNotExist"
 	PodSelector *metav1.LabelSelector `json:"podSelector,omitempty"`
 
 	// action is the technical use; the licence must allow it. Required.

@@ -1,0 +1,373 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/images"
+	"modelrights.dev/modelrights/test/builders"
+)
+
+// wrong is a value that the API server must refuse. It is set at the path, whose parts are field names and list indices;
+// a nil value removes the field.
+type wrong struct {
+	path  []any
+	value any
+	says  []string // parts of the message: the field, and what to do
+}
+
+func at(path ...any) []any { return path }
+
+// changed is a copy of an object with one value set or removed.
+func changed(object client.Object, path []any, value any) *unstructured.Unstructured {
+	GinkgoHelper()
+	encoded, err := json.Marshal(object)
+	Expect(err).NotTo(HaveOccurred())
+	var content map[string]any
+	Expect(json.Unmarshal(encoded, &content)).To(Succeed())
+	delete(content, "status")
+	var parent any = content
+	for i, part := range path {
+		last := i == len(path)-1
+		switch key := part.(type) {
+		case string:
+			fields := parent.(map[string]any)
+			switch {
+			case last && value == nil:
+				delete(fields, key)
+			case last:
+				fields[key] = normal(value)
+			default:
+				parent = fields[key]
+			}
+		case int:
+			if last {
+				parent.([]any)[key] = normal(value)
+			} else {
+				parent = parent.([]any)[key]
+			}
+		}
+	}
+	return &unstructured.Unstructured{Object: content}
+}
+
+// normal is the value as JSON has it.
+func normal(value any) any {
+	GinkgoHelper()
+	encoded, err := json.Marshal(value)
+	Expect(err).NotTo(HaveOccurred())
+	var decoded any
+	Expect(json.Unmarshal(encoded, &decoded)).To(Succeed())
+	return decoded
+}
+
+func many[T any](n int, make func(int) T) []T {
+	var all []T
+	for i := range n {
+		all = append(all, make(i))
+	}
+	return all
+}
+
+// selectorCases are the wrong values of a label selector at a path. That keys and values are ones which labels can have
+// costs more than the API server allows rules to; the Ready condition says so instead (InvalidSelector).
+func selectorCases(name string, path ...any) map[string]wrong {
+	type m = map[string]any
+	expression := func(key, operator string, values ...string) m {
+		e := m{"key": key, "operator": operator}
+		if len(values) > 0 {
+			e["values"] = values
+		}
+		return m{"matchExpressions": []m{e}}
+	}
+	field := func(parts ...string) []string {
+		return append([]string{strings.TrimPrefix(fmt.Sprint(path[len(path)-1]), ".")}, parts...)
+	}
+	return map[string]wrong{
+		name + ", type":              {path, "all", field("object")},
+		name + ", operator":          {path, expression("a", "Near", "b"), field("matchExpressions[].operator must be In, NotIn, Exists or DoesNotExist")},
+		name + ", operator missing":  {path, m{"matchExpressions": []m{{"key": "a"}}}, field("matchExpressions[0].operator: Required")},
+		name + ", key missing":       {path, m{"matchExpressions": []m{{"operator": "Exists"}}}, field("matchExpressions[0].key: Required")},
+		name + ", In without values": {path, expression("a", "In"), field("matchExpressions[].values must be given for the operators In and NotIn")},
+		name + ", Exists with one":   {path, expression("a", "Exists", "b"), field("left out for Exists and DoesNotExist")},
+		name + ", label value type":  {path, m{"matchLabels": m{"a": 1}}, field("matchLabels.a", "must be of type string")},
+	}
+}
+
+var _ = Describe("API validation", func() {
+	type m = map[string]any
+
+	license := func() *v1alpha1.ModelLicense {
+		return builders.License("acme-chat").RepositoryWithKey("registry.example.com/models/chat", "v2").Key("v2").Namespaces("ml-prod").Obj()
+	}
+	grant := func() *v1alpha1.ModelGrant {
+		return builders.Grant("default", "chat", "acme-chat").ServiceAccount("llm").Obj()
+	}
+	refuse := func(ctx SpecContext, object *unstructured.Unstructured, says []string) {
+		GinkgoHelper()
+		err := k8sClient.Create(ctx, object, client.DryRunAll)
+		Expect(err).To(HaveOccurred())
+		Expect(apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)).To(BeTrue(), "%v", err)
+		for _, part := range says {
+			Expect(err.Error()).To(ContainSubstring(part))
+		}
+	}
+
+	It("accepts the samples and what the builders make", func(ctx SpecContext) {
+		for _, object := range configManifests("samples") {
+			if object.GroupVersionKind().Group != v1alpha1.GroupVersion.Group {
+				continue
+			}
+			if object.GetNamespace() != "" {
+				object.SetNamespace("default")
+			}
+			Expect(k8sClient.Create(ctx, object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))).To(Succeed(), object.GetName())
+		}
+		Expect(k8sClient.Create(ctx, license(), client.DryRunAll)).To(Succeed())
+		Expect(k8sClient.Create(ctx, grant(), client.DryRunAll)).To(Succeed())
+		selecting := changed(license(), at("spec", "allowedNamespaces"), m{"selector": m{
+			"matchLabels":      m{"app.kubernetes.io/name": "a", "b": ""},
+			"matchExpressions": []m{{"key": "c", "operator": "In", "values": []string{"d"}}, {"key": "e", "operator": "DoesNotExist"}},
+		}})
+		Expect(k8sClient.Create(ctx, selecting, client.DryRunAll)).To(Succeed())
+		Expect(k8sClient.Create(ctx, builders.License(strings.Repeat("x", 50)).Repository("registry.example.com/m").Obj(), client.DryRunAll)).To(Succeed())
+	})
+
+	It("defaults the kind of subjects and the entry of Secrets", func(ctx SpecContext) {
+		l := changed(license(), at("spec", "keys", 0, "secretRef", "key"), nil)
+		Expect(k8sClient.Create(ctx, l, client.DryRunAll)).To(Succeed())
+		keys, _, err := unstructured.NestedSlice(l.Object, "spec", "keys")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(keys[0].(m)["secretRef"].(m)["key"]).To(Equal("key"))
+		g := changed(grant(), at("spec", "subjects", 0, "kind"), nil)
+		Expect(k8sClient.Create(ctx, g, client.DryRunAll)).To(Succeed())
+		subjects, _, err := unstructured.NestedSlice(g.Object, "spec", "subjects")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(subjects[0].(m)["kind"]).To(Equal("ServiceAccount"))
+	})
+
+	It("refuses fields that do not exist, instead of ignoring them, as kubectl asks for", func(ctx SpecContext) {
+		for _, object := range []*unstructured.Unstructured{
+			changed(license(), at("spec", "terms", "limits"), m{"pods": "4"}), changed(license(), at("spec", "images", 0, "digests"), []string{}),
+			changed(grant(), at("spec", "limits"), m{"pods": "4"}),
+		} {
+			err := k8sClient.Create(ctx, object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
+			Expect(err).To(MatchError(ContainSubstring("unknown field")))
+		}
+	})
+
+	repository := func(value string, says ...string) wrong {
+		return wrong{at("spec", "images", 0, "repository"), value, append([]string{"spec.images[0].repository"}, says...)}
+	}
+	licenseCases := map[string]wrong{
+		"name with a dot": {at("metadata", "name"), "acme.chat", []string{"metadata.name must be a DNS label of at most 50 characters"}},
+		"name too long":   {at("metadata", "name"), strings.Repeat("x", 51), []string{"metadata.name must be a DNS label of at most 50 characters"}},
+		"spec":            {at("spec"), nil, []string{"spec: Required"}},
+
+		"licensor missing":    {at("spec", "licensor"), nil, []string{"spec.licensor: Required"}},
+		"licensor empty":      {at("spec", "licensor"), "", []string{"spec.licensor"}},
+		"licensor upper case": {at("spec", "licensor"), "Acme Inc.", []string{"spec.licensor", "must be a DNS name in lower case, for example acme.example"}},
+		"licensor type":       {at("spec", "licensor"), 7, []string{"spec.licensor", "must be of type string"}},
+		"licensor too long":   {at("spec", "licensor"), strings.Repeat("x", 254), []string{"spec.licensor", "253"}},
+
+		"model missing":      {at("spec", "model"), nil, []string{"spec.model: Required"}},
+		"model name missing": {at("spec", "model", "name"), nil, []string{"spec.model.name: Required"}},
+		"model name empty":   {at("spec", "model", "name"), "", []string{"spec.model.name"}},
+		"model name":         {at("spec", "model", "name"), "chat\n7b", []string{"spec.model.name", "must begin and end with a letter or a digit", "for example chat-7b"}},
+		"model name long":    {at("spec", "model", "name"), strings.Repeat("x", 129), []string{"spec.model.name", "128"}},
+		"model version":      {at("spec", "model", "version"), "v 2", []string{"spec.model.version", "must begin and end with a letter or a digit", "for example 2.1"}},
+		"model version type": {at("spec", "model", "version"), 2.1, []string{"spec.model.version", "must be of type string"}},
+		"model version long": {at("spec", "model", "version"), strings.Repeat("x", 65), []string{"spec.model.version", "64"}},
+		"model version none": {at("spec", "model", "version"), "", []string{"spec.model.version"}},
+
+		"images missing":     {at("spec", "images"), nil, []string{"spec.images: Required"}},
+		"images empty":       {at("spec", "images"), []m{}, []string{"spec.images", "at least 1 items"}},
+		"images too many":    {at("spec", "images"), many(33, func(i int) m { return m{"repository": fmt.Sprintf("a.b/%d", i), "keyName": "v2"} }), []string{"spec.images", "32"}},
+		"images twice":       {at("spec", "images"), many(2, func(int) m { return m{"repository": "a.b/c", "keyName": "v2"} }), []string{"spec.images[1]", "Duplicate value"}},
+		"repository missing": {at("spec", "images", 0, "repository"), nil, []string{"spec.images[0].repository: Required"}},
+		"repository tag":     repository("registry.example.com/models/chat:v1", "must not hold a tag: write the repository alone"),
+		"repository digest":  repository("registry.example.com/m@sha256:"+strings.Repeat("0", 64), "must not hold a digest: write the repository alone"),
+		"repository host":    repository("models/chat", "must be HOST/PATH in lower case with a registry host"),
+		"repository alone":   repository("registry.example.com", "must be HOST/PATH in lower case with a registry host"),
+		"repository case":    repository("registry.example.com/Models", "must be HOST/PATH in lower case"),
+		"repository host *":  repository("*.example.com/models", "must be HOST/PATH in lower case with a registry host"),
+		"repository within":  repository("registry.example.com/chat-*", "a path component may be * or **"),
+		"repository many **": repository("registry.example.com/**/a/**/b/**", "must have at most two components **"),
+		"repository scheme":  repository("https://registry.example.com/m", "must be HOST/PATH"),
+		"repository hyphen":  repository("-registry.example.com/m", "must be HOST/PATH"),
+		"repository slash":   repository("registry.example.com/m/", "must be HOST/PATH"),
+		"repository long":    repository("registry.example.com/"+strings.Repeat("x", 255), "255"),
+		"repository short":   repository("a", "3"),
+		"keyName unknown":    {at("spec", "images", 0, "keyName"), "v3", []string{"images[].keyName must be the name of one of spec.keys: add the key or correct the name"}},
+		"keyName empty":      {at("spec", "images", 0, "keyName"), "", []string{"spec.images[0].keyName"}},
+		"keyName long":       {at("spec", "images", 0, "keyName"), strings.Repeat("x", 64), []string{"spec.images[0].keyName", "63"}},
+		"keyName, no keys":   {at("spec", "keys"), nil, []string{"images[].keyName names a key, but spec.keys is missing: add the key"}},
+		"keyName, many keys": {at("spec"), func() any {
+			l := builders.License("x").Repository("a.b/c").Key("v1").Key("v2").Obj()
+			return l.Spec
+		}(), []string{"images[].keyName is required where spec.keys has several keys"}},
+
+		"terms missing":    {at("spec", "terms"), nil, []string{"spec.terms: Required"}},
+		"actions missing":  {at("spec", "terms", "actions"), nil, []string{"spec.terms.actions: Required"}},
+		"actions empty":    {at("spec", "terms", "actions"), []string{}, []string{"spec.terms.actions", "at least 1 items"}},
+		"actions unknown":  {at("spec", "terms", "actions"), []string{"Training"}, []string{"spec.terms.actions[0]", "supported values", `"Inference"`, `"FineTuning"`}},
+		"actions twice":    {at("spec", "terms", "actions"), []string{"Merge", "Merge"}, []string{"spec.terms.actions[1]", "Duplicate value"}},
+		"purposes missing": {at("spec", "terms", "purposes"), nil, []string{"spec.terms.purposes: Required"}},
+		"purposes empty":   {at("spec", "terms", "purposes"), []string{}, []string{"spec.terms.purposes", "at least 1 items"}},
+		"purposes unknown": {at("spec", "terms", "purposes"), []string{"Private"}, []string{"spec.terms.purposes[0]", "supported values", `"Internal"`}},
+		"purposes twice":   {at("spec", "terms", "purposes"), []string{"Research", "Research"}, []string{"spec.terms.purposes[1]", "Duplicate value"}},
+		"notBefore":        {at("spec", "terms", "notBefore"), "2026-11-01", []string{"spec.terms.notBefore", "date-time"}},
+		"notAfter":         {at("spec", "terms", "notAfter"), "tomorrow", []string{"spec.terms.notAfter", "date-time"}},
+		"notAfter type":    {at("spec", "terms", "notAfter"), 2027, []string{"spec.terms.notAfter", "date-time"}},
+		"notAfter earlier": {at("spec", "terms"), m{
+			"actions": []string{"Inference"}, "purposes": []string{"Internal"}, "notBefore": "2027-01-01T00:00:00Z", "notAfter": "2026-01-01T00:00:00Z",
+		}, []string{"spec.terms", "notAfter must be later than notBefore"}},
+		"notAfter equal": {at("spec", "terms"), m{
+			"actions": []string{"Inference"}, "purposes": []string{"Internal"}, "notBefore": "2027-01-01T00:00:00Z", "notAfter": "2027-01-01T01:00:00+01:00",
+		}, []string{"spec.terms", "notAfter must be later than notBefore"}},
+
+		"allowedNamespaces missing": {at("spec", "allowedNamespaces"), nil, []string{"spec.allowedNamespaces: Required"}},
+		"allowedNamespaces neither": {at("spec", "allowedNamespaces"), m{}, []string{"spec.allowedNamespaces", "set exactly one of names"}},
+		"allowedNamespaces both":    {at("spec", "allowedNamespaces"), m{"names": []string{"a"}, "selector": m{}}, []string{"spec.allowedNamespaces", "set exactly one of names"}},
+		"names empty":               {at("spec", "allowedNamespaces", "names"), []string{}, []string{"spec.allowedNamespaces.names", "at least 1 items"}},
+		"names too many":            {at("spec", "allowedNamespaces", "names"), many(257, func(i int) string { return fmt.Sprintf("n%d", i) }), []string{"spec.allowedNamespaces.names", "256"}},
+		"names twice":               {at("spec", "allowedNamespaces", "names"), []string{"a", "a"}, []string{"spec.allowedNamespaces.names[1]", "Duplicate value"}},
+		"names wildcard":            {at("spec", "allowedNamespaces", "names"), []string{"ml-*"}, []string{"spec.allowedNamespaces.names[0]", "without wildcards", "use selector instead"}},
+		"names item empty":          {at("spec", "allowedNamespaces", "names"), []string{""}, []string{"spec.allowedNamespaces.names[0]"}},
+		"names item long":           {at("spec", "allowedNamespaces", "names"), []string{strings.Repeat("x", 64)}, []string{"spec.allowedNamespaces.names[0]", "63"}},
+
+		"keys empty":          {at("spec", "keys"), []m{}, []string{"spec.keys", "at least 1 items"}},
+		"keys too many":       {at("spec", "keys"), many(9, func(i int) m { return m{"name": fmt.Sprintf("v%d", i), "secretRef": m{"name": "s"}} }), []string{"spec.keys", "8"}},
+		"keys twice":          {at("spec", "keys"), many(2, func(int) m { return m{"name": "v2", "secretRef": m{"name": "s"}} }), []string{"spec.keys[1]", "Duplicate value"}},
+		"key name missing":    {at("spec", "keys", 0, "name"), nil, []string{"spec.keys[0].name: Required"}},
+		"key name empty":      {at("spec", "keys", 0, "name"), "", []string{"spec.keys[0].name"}},
+		"key name":            {at("spec", "keys", 0, "name"), "V2/../x", []string{"spec.keys[0].name", "must be a DNS label in lower case, for example v2"}},
+		"key name long":       {at("spec", "keys", 0, "name"), strings.Repeat("x", 64), []string{"spec.keys[0].name", "63"}},
+		"secretRef missing":   {at("spec", "keys", 0, "secretRef"), nil, []string{"spec.keys[0].secretRef: Required"}},
+		"secret name missing": {at("spec", "keys", 0, "secretRef", "name"), nil, []string{"spec.keys[0].secretRef.name: Required"}},
+		"secret name empty":   {at("spec", "keys", 0, "secretRef", "name"), "", []string{"spec.keys[0].secretRef.name"}},
+		"secret name":         {at("spec", "keys", 0, "secretRef", "name"), "other-namespace/key", []string{"spec.keys[0].secretRef.name", "must be the name of a Secret in the operator's namespace"}},
+		"secret name long":    {at("spec", "keys", 0, "secretRef", "name"), strings.Repeat("x", 254), []string{"spec.keys[0].secretRef.name", "253"}},
+		"secret key empty":    {at("spec", "keys", 0, "secretRef", "key"), "", []string{"spec.keys[0].secretRef.key"}},
+		"secret key":          {at("spec", "keys", 0, "secretRef", "key"), "a/b", []string{"spec.keys[0].secretRef.key", "must be an entry of the Secret's data"}},
+		"secret key long":     {at("spec", "keys", 0, "secretRef", "key"), strings.Repeat("x", 254), []string{"spec.keys[0].secretRef.key", "253"}},
+	}
+	grantCases := map[string]wrong{
+		"spec":                   {at("spec"), nil, []string{"spec: Required"}},
+		"licenseName missing":    {at("spec", "licenseName"), nil, []string{"spec.licenseName: Required"}},
+		"licenseName empty":      {at("spec", "licenseName"), "", []string{"spec.licenseName"}},
+		"licenseName":            {at("spec", "licenseName"), "acme.chat", []string{"spec.licenseName", "must be the name of a ModelLicense: see kubectl get mlic"}},
+		"licenseName long":       {at("spec", "licenseName"), strings.Repeat("x", 51), []string{"spec.licenseName", "50"}},
+		"subjects missing":       {at("spec", "subjects"), nil, []string{"spec.subjects: Required"}},
+		"subjects empty":         {at("spec", "subjects"), []m{}, []string{"spec.subjects", "at least 1 items"}},
+		"subjects too many":      {at("spec", "subjects"), many(65, func(i int) m { return m{"name": fmt.Sprintf("a%d", i)} }), []string{"spec.subjects", "64"}},
+		"subjects twice":         {at("spec", "subjects"), many(2, func(int) m { return m{"name": "llm"} }), []string{"spec.subjects[1]", "Duplicate value"}},
+		"subject kind":           {at("spec", "subjects", 0, "kind"), "User", []string{"spec.subjects[0].kind", "supported values", `"ServiceAccount"`}},
+		"subject name missing":   {at("spec", "subjects", 0, "name"), nil, []string{"spec.subjects[0].name: Required"}},
+		"subject name empty":     {at("spec", "subjects", 0, "name"), "", []string{"spec.subjects[0].name"}},
+		"subject name wildcard":  {at("spec", "subjects", 0, "name"), "*", []string{"spec.subjects[0].name", "wildcards are not supported"}},
+		"subject name namespace": {at("spec", "subjects", 0, "name"), "other:llm", []string{"spec.subjects[0].name", "ServiceAccount in the grant's namespace"}},
+		"subject name long":      {at("spec", "subjects", 0, "name"), strings.Repeat("x", 254), []string{"spec.subjects[0].name", "253"}},
+		"action missing":         {at("spec", "action"), nil, []string{"spec.action: Required"}},
+		"action unknown":         {at("spec", "action"), "Training", []string{"spec.action", "supported values", `"Inference"`}},
+		"purpose missing":        {at("spec", "purpose"), nil, []string{"spec.purpose: Required"}},
+		"purpose unknown":        {at("spec", "purpose"), "internal", []string{"spec.purpose", "supported values", `"Internal"`}},
+	}
+	for name, c := range selectorCases("selector", "spec", "allowedNamespaces", "selector") {
+		// A licence that names namespaces cannot select them too, so the whole is replaced.
+		licenseCases[name] = wrong{at("spec", "allowedNamespaces"), m{"selector": c.value}, c.says}
+	}
+	for name, c := range selectorCases("podSelector", "spec", "podSelector") {
+		grantCases[name] = c
+	}
+
+	entries := func(cases map[string]wrong) []any {
+		var names []string
+		for name := range cases {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		var all []any
+		for _, name := range names {
+			all = append(all, Entry(name, cases[name]))
+		}
+		return all
+	}
+	DescribeTable("refuses a licence with a wrong", append([]any{func(ctx SpecContext, c wrong) {
+		refuse(ctx, changed(license(), c.path, c.value), c.says)
+	}}, entries(licenseCases)...)...)
+	DescribeTable("refuses a grant with a wrong", append([]any{func(ctx SpecContext, c wrong) {
+		refuse(ctx, changed(grant(), c.path, c.value), c.says)
+	}}, entries(grantCases)...)...)
+
+	It("has a case for every field", func() {
+		for kind, expect := range map[string]struct {
+			cases  map[string]wrong
+			fields []string
+		}{
+			"licence": {licenseCases, specFields("modellicenses.modelrights.dev")},
+			"grant":   {grantCases, specFields("modelgrants.modelrights.dev")},
+		} {
+			var paths []string
+			for _, c := range expect.cases {
+				paths = append(paths, fmt.Sprint(c.path, c.says))
+			}
+			for _, field := range expect.fields {
+				Expect(paths).To(ContainElement(ContainSubstring(field)), "no wrong value of field %s of a %s is tried", field, kind)
+			}
+		}
+	})
+
+	It("accepts exactly the repositories that can be matched", func(ctx SpecContext) {
+		for _, repository := range []string{
+			"registry.example.com/models/chat", "registry.example.com/**", "registry.example.com/*/chat", "registry.example.com/**/chat/**",
+			"localhost/m", "localhost:5000/m", "registry:5000/m", "10.0.0.1/m", "10.0.0.1:5000/m", "[2001:db8::1]:5000/m", "[::1]/m",
+			"registry.example.com:443/a__b/c_d/e---f.g", "docker.io/acme/chat", "docker.io/*", "a.b/c",
+			"a-.b/c", "-a.b/c", "a.-b/c", "a..b/c", ".a.b/c", "a.b./c", "a.b:/c", "a.b:x/c", "registry/m", "a.b", "a.b/", "a.b//c",
+			"a.b/-c", "a.b/c-", "a.b/c___d", "a.b/c._d", "a.b/***", "a.b/c*", "a.b/c:d", "a.b/c d", "a.b/C", "a.b/../c", "a.b/é", "é.b/c",
+			"*/c", "**/c", "sha256:0123/c", "a.b/**/**/**", "[:::]/m",
+		} {
+			_, unmatched := images.ParsePattern(repository)
+			err := k8sClient.Create(ctx, builders.License("x").Repository(repository).Obj(), client.DryRunAll)
+			Expect(err == nil).To(Equal(unmatched == nil), "repository %q: the API server says %v, and parsing it %v", repository, err, unmatched)
+		}
+	})
+})
+
+// specFields are the names of all fields in the spec of a kind, as its CRD on the API server has them. Fields that
+// Kubernetes defines, in label selectors, count too.
+func specFields(crd string) []string {
+	GinkgoHelper()
+	definition := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}}
+	Expect(k8sClient.Get(GinkgoT().Context(), client.ObjectKey{Name: crd}, definition)).To(Succeed())
+	versions, _, err := unstructured.NestedSlice(definition.Object, "spec", "versions")
+	Expect(err).NotTo(HaveOccurred())
+	var names []string
+	var walk func(schema map[string]any)
+	walk = func(schema map[string]any) {
+		if items, ok := schema["items"].(map[string]any); ok {
+			walk(items)
+		}
+		properties, _ := schema["properties"].(map[string]any)
+		for name, property := range properties {
+			names = append(names, name)
+			walk(property.(map[string]any))
+		}
+	}
+	spec, found, err := unstructured.NestedMap(versions[0].(map[string]any), "schema", "openAPIV3Schema", "properties", "spec")
+	Expect(err).NotTo(HaveOccurred())
+	Expect(found).To(BeTrue())
+	walk(spec)
+	Expect(names).NotTo(BeEmpty())
+	return names
+}
