@@ -36,9 +36,9 @@ type GrantReconciler struct {
 
 // SetupWithManager registers the controller: for grants, their licences, and the labels of their namespaces.
 func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelGrant{}, indexGrantLicense, func(o client.Object) []string {
-		return []string{o.(*v1alpha1.ModelGrant).Spec.LicenseName}
-	})
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelGrant{}, indexGrantLicense, indexer(func(g *v1alpha1.ModelGrant) []string {
+		return []string{g.Spec.LicenseName}
+	}))
 	if err != nil {
 		return fmt.Errorf("indexing grants by licence: %w", err)
 	}

@@ -22,15 +22,8 @@ import (
 	"modelrights.dev/modelrights/internal/keys"
 )
 
-const (
-	// indexGrantLicense finds grants by the licence they name.
-	indexGrantLicense = "spec.licenseName"
-	// indexLicenseSecret finds licences by the Secrets of their keys.
-	indexLicenseSecret = "spec.keys.secretRef.name"
-
-	// retryKeys is how soon a key source that could not be asked is asked again.
-	retryKeys = 30 * time.Second
-)
+// retryKeys is how soon a key source that could not be asked is asked again.
+const retryKeys = 30 * time.Second
 
 // LicenseReconciler keeps the status of ModelLicenses and writes their changes into the audit log.
 type LicenseReconciler struct {
@@ -52,13 +45,13 @@ type LicenseReconciler struct {
 
 // SetupWithManager registers the controller: for licences, their grants, and the Secrets of their keys.
 func (r *LicenseReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelLicense{}, indexLicenseSecret, func(o client.Object) []string {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelLicense{}, indexLicenseSecret, indexer(func(l *v1alpha1.ModelLicense) []string {
 		var names []string
-		for _, key := range o.(*v1alpha1.ModelLicense).Spec.Keys {
+		for _, key := range l.Spec.Keys {
 			names = append(names, key.SecretRef.Name)
 		}
 		return names
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("indexing licences by Secret: %w", err)
 	}
@@ -66,11 +59,17 @@ func (r *LicenseReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manag
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	return ctrl.NewControllerManagedBy(mgr).Named("modellicense").
 		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.ModelGrant{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: o.(*v1alpha1.ModelGrant).Spec.LicenseName}}}
-		})).
+		Watches(&v1alpha1.ModelGrant{}, handler.EnqueueRequestsFromMapFunc(licenseOfGrant)).
 		WatchesMetadata(secret, handler.EnqueueRequestsFromMapFunc(r.licensesOfSecret)).
 		Complete(r)
+}
+
+func licenseOfGrant(_ context.Context, o client.Object) []reconcile.Request {
+	grant, ok := o.(*v1alpha1.ModelGrant)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: grant.Spec.LicenseName}}}
 }
 
 func (r *LicenseReconciler) licensesOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,8 +65,8 @@ type PodReconciler struct {
 // snapshot takes account of them: a pod's event may come before that of the grant which admitted it.
 func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	unlogged := predicate.Funcs{
-		CreateFunc:  func(e event.CreateEvent) bool { return !isLogged(e.Object.(*corev1.Pod)) },
-		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) && !isLogged(e.ObjectNew.(*corev1.Pod)) },
+		CreateFunc:  func(e event.CreateEvent) bool { return !isLogged(e.Object) },
+		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) && !isLogged(e.ObjectNew) },
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
@@ -118,13 +119,11 @@ func specWritten(e event.UpdateEvent) bool {
 	return e.ObjectNew.GetGeneration() == 0 || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
 }
 
-func isLogged(pod *corev1.Pod) bool {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == v1alpha1.PodConditionLicensed {
-			return true
-		}
-	}
-	return false
+func isLogged(o client.Object) bool {
+	pod, ok := o.(*corev1.Pod)
+	return ok && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == v1alpha1.PodConditionLicensed
+	})
 }
 
 // Reconcile logs one pod, if it runs under a licence and has not been logged.

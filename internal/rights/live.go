@@ -61,10 +61,8 @@ func (l *liveReader) read(ctx context.Context, namespace string) (*found, error)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("reading grants of namespace %s: %w", namespace, ctx.Err())
 	case r := <-result:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*found), nil
+		f, _ := r.Val.(*found)
+		return f, r.Err
 	}
 }
 
