@@ -7,11 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
+
+// The main goroutine stays on the process's first thread. Were another thread to become the program in launch, the first
+// one would look like a zombie for a moment, and a part that starts like one that has ended.
+func init() { runtime.LockOSThread() }
 
 // launch is the child's half of start: it joins the control group, records its own identity and becomes the program.
 // Becoming it keeps process number and start time, so at no moment does a part run that is not on record, even
