@@ -239,7 +239,7 @@ func (d *demo) events() error {
 
 func (d *demo) audit() error {
 	words := []string{"LicenseCreated", "GrantCreated", "Admitted", "Denied", "KeyReleased", "KeyRefused"}
-	entries := []string{"kubectl", "get", "maudit", "-o", `jsonpath={range .items[*]}{.metadata.name}{"  "}{.spec.entries}{"\n"}{end}`}
+	entries := []string{"kubectl", "get", "maudit", "-o", `jsonpath={range .items[*].spec.entries[*]}{@}{"\n"}{end}`}
 	if err := d.eventually(30*time.Second, nil, "kubectl", "get", "maudit"); err != nil {
 		return err
 	}

@@ -6,13 +6,10 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
-
-var updateOptions = metav1.UpdateOptions{}
 
 var _ = Describe("A tenant who turns to the key service himself", func() {
 	It("gets nothing, with tokens of any audience and the name of an entitled pod", func(ctx SpecContext) {
@@ -50,13 +47,4 @@ var _ = Describe("A tenant who turns to the key service himself", func() {
 
 func token(path, audience string) corev1.VolumeProjection {
 	return corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: path, Audience: audience}}
-}
-
-// ephemeral returns the pod with an ephemeral container of an image.
-func ephemeral(pod *corev1.Pod, image string) *corev1.Pod {
-	joined := pod.DeepCopy()
-	joined.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-		Name: "debugger", Image: image, SecurityContext: pod.Spec.Containers[0].SecurityContext,
-	}}}
-	return joined
 }

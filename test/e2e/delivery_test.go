@@ -54,6 +54,18 @@ var _ = Describe("An entitled workload", func() {
 			g.Expect(reasons(eventsOn(ctx, "ModelGrant", grant))).To(ContainElement("Ready"))
 		}).Should(Succeed())
 		Expect(warnings(eventsOn(ctx, "Pod", pod))).To(BeEmpty())
+
+		By("looking for the key in our logs")
+		for _, logs := range [][]string{
+			{"-n", operatorNamespace, "logs", "deployment/modelrights-operator", "--all-pods"},
+			{"-n", driverNamespace, "logs", "daemonset/modelrights-node"},
+		} {
+			text, err := kubectl(logs...)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(text).NotTo(BeEmpty())
+			Expect(strings.ToUpper(text)).NotTo(ContainSubstring("AGE-SECRET-KEY"))
+			Expect(text).NotTo(ContainSubstring(strings.TrimSpace(installed.key)[20:60]))
+		}
 	})
 
 	It("runs the licensed image itself", func(ctx SpecContext) {
@@ -81,12 +93,16 @@ var _ = Describe("An entitled workload", func() {
 		Expect(main.Files[0].Mode).NotTo(ContainSubstring("w"))
 		Expect(main.Writable).To(BeEmpty())
 
-		By("reading the container's /proc/mounts")
+		By("reading the mounts of the container and of the node")
 		Expect(main.Mounts).To(HaveLen(1))
 		fields := strings.Fields(main.Mounts[0])
 		Expect(fields[1]).To(Equal(directory))
 		Expect(fields[2]).To(Equal("tmpfs"))
-		Expect(strings.Split(fields[3], ",")).To(ContainElements("ro", "nosuid", "nodev", "noexec", "noswap"))
+		// runc mounts the volume into the container with options of its own, so that nosuid, nodev and noexec are seen on the
+		// node alone; noswap belongs to the filesystem.
+		Expect(strings.Split(fields[3], ",")).To(ContainElements("ro", "noswap"))
+		Expect(keyMountsOf(pod)).To(HaveLen(1))
+		Expect(strings.Split(keyMountsOf(pod)[0].options, ",")).To(ContainElements("ro", "nosuid", "nodev", "noexec", "noswap"))
 
 		By("looking around in the sidecar")
 		sidecar := look(ctx, pod, "8081")
@@ -100,7 +116,7 @@ var _ = Describe("An entitled workload", func() {
 		pod := ready(ctx, create(ctx, t.probe("probe")))
 		Expect(keyMountsOf(pod)).To(HaveLen(1))
 		remove(ctx, pod)
-		Eventually(func() []string { return keyMountsOf(pod) }).Should(BeEmpty())
+		Eventually(func() []keyMount { return keyMountsOf(pod) }).Should(BeEmpty())
 	})
 
 	It("keeps its key while kubelet publishes the volume again and again", func(ctx SpecContext) {

@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -43,9 +44,9 @@ var _ = Describe("Without the right to it", func() {
 	It("an ephemeral container with the model is refused", func(ctx SpecContext) {
 		t := newTenant(ctx)
 		pod := create(ctx, t.pod("ordinary", installed.probe))
-		_, err := clientset.CoreV1().Pods(t.namespace).UpdateEphemeralContainers(ctx, pod.Name, ephemeral(pod, installed.server), updateOptions)
+		_, err := clientset.CoreV1().Pods(t.namespace).UpdateEphemeralContainers(ctx, pod.Name, ephemeral(pod, installed.server), metav1.UpdateOptions{})
 		Expect(err).To(MatchError(ContainSubstring("NoGrant")))
-		_, err = clientset.CoreV1().Pods(t.namespace).UpdateEphemeralContainers(ctx, pod.Name, ephemeral(pod, installed.probe), updateOptions)
+		_, err = clientset.CoreV1().Pods(t.namespace).UpdateEphemeralContainers(ctx, pod.Name, ephemeral(pod, installed.probe), metav1.UpdateOptions{})
 		Expect(err).NotTo(HaveOccurred(), "one without the model is nobody's business")
 	})
 
@@ -54,8 +55,8 @@ var _ = Describe("Without the right to it", func() {
 		pod := ready(ctx, create(ctx, t.probe("probe")))
 		spy := ephemeral(pod, installed.probe)
 		spy.Spec.EphemeralContainers[0].VolumeMounts = []corev1.VolumeMount{{Name: v1alpha1.VolumeNamePrefix + t.license, MountPath: "/key"}}
-		_, err := clientset.CoreV1().Pods(t.namespace).UpdateEphemeralContainers(ctx, pod.Name, spy, updateOptions)
-		Expect(err).To(MatchError(ContainSubstring("ModelNotReferenced")))
+		_, err := clientset.CoreV1().Pods(t.namespace).UpdateEphemeralContainers(ctx, pod.Name, spy, metav1.UpdateOptions{})
+		Expect(err).To(MatchError(ContainSubstring("KeyVolumeInvalid")))
 	})
 
 	It("a pod that holds a key cannot change its image for a shell", func(ctx SpecContext) {
@@ -111,3 +112,13 @@ var _ = Describe("Without the right to it", func() {
 		AddReportEntry("audit entries", fmt.Sprintf("%d denials left %d entries", attempts, count()))
 	})
 })
+
+// ephemeral returns the pod with an ephemeral container of an image, whatever has happened to the pod meanwhile.
+func ephemeral(pod *corev1.Pod, image string) *corev1.Pod {
+	joined := pod.DeepCopy()
+	joined.ResourceVersion = ""
+	joined.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+		Name: "debugger", Image: image, SecurityContext: pod.Spec.Containers[0].SecurityContext,
+	}}}
+	return joined
+}

@@ -66,11 +66,11 @@ func reasons(events []corev1.Event) []string {
 	return list
 }
 
-// warnings are the messages of Events that are warnings.
+// warnings are the messages of Events that are warnings, but for probes that came before the server was up.
 func warnings(events []corev1.Event) []string {
 	list := []string{}
 	for _, event := range events {
-		if event.Type == corev1.EventTypeWarning {
+		if event.Type == corev1.EventTypeWarning && event.Reason != "Unhealthy" {
 			list = append(list, event.Reason+": "+event.Message)
 		}
 	}

@@ -69,7 +69,7 @@ var _ = Describe("When something breaks", func() {
 
 		By("ending a pod and starting one")
 		remove(ctx, pods[0])
-		Eventually(func() []string { return keyMountsOf(pods[0]) }).Should(BeEmpty())
+		Eventually(func() []keyMount { return keyMountsOf(pods[0]) }).Should(BeEmpty())
 		pods[0] = ready(ctx, create(ctx, t.probe("three")))
 		Expect(holdsKey(ctx, pods[0])).To(BeTrue())
 		Expect(holdsKey(ctx, pods[1])).To(BeTrue())
@@ -88,7 +88,7 @@ var _ = Describe("When something breaks", func() {
 			}, Spec: driver.Spec}
 			Expect(api.Create(ctx, restored)).To(Or(Succeed(), MatchError(ContainSubstring("already exists"))))
 			driverPod(ctx)
-			Eventually(func() []string { return keyMountsOf(pod) }).WithTimeout(2 * time.Minute).Should(BeEmpty())
+			Eventually(func() []keyMount { return keyMountsOf(pod) }).WithTimeout(2 * time.Minute).Should(BeEmpty())
 		})
 		remove(ctx, driver)
 		Eventually(func(g Gomega) {
@@ -112,7 +112,7 @@ var _ = Describe("When something breaks", func() {
 		Expect(holdsKey(ctx, pod)).To(BeTrue())
 		Expect(keyMountsOf(pod)).To(HaveLen(1))
 		remove(ctx, pod, second)
-		Eventually(func() []string { return append(keyMountsOf(pod), keyMountsOf(second)...) }).Should(BeEmpty())
+		Eventually(func() []keyMount { return append(keyMountsOf(pod), keyMountsOf(second)...) }).Should(BeEmpty())
 		Expect(entries(ctx, of(audit.KeyReleased, t.namespace))).To(HaveLen(2), "a restart releases no key anew")
 	})
 

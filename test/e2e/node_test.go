@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,28 +17,38 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// keyMounts lists the mounts of our volumes on the node, one entry a mount, so that a mount upon a mount counts twice.
-func keyMounts() []string {
+// keyMounts lists the filesystems that are mounted on the node for our volumes. One that is mounted upon another counts
+// too; one that propagation shows twice at the same place does not.
+func keyMounts() []keyMount {
 	GinkgoHelper()
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	Expect(err).NotTo(HaveOccurred())
-	var mounts []string
+	var mounts []keyMount
 	for line := range strings.Lines(string(text)) {
-		// proc_pid_mountinfo(5): the fifth field is the mount point.
-		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], filepath.Join(installed.kubeletDir, "pods")+"/") &&
-			strings.Contains(fields[4], "/volumes/kubernetes.io~csi/modelrights-") {
-			mounts = append(mounts, fields[4])
+		// proc_pid_mountinfo(5): the third field is the filesystem's device, the fifth the mount point, the sixth the
+		// mount's options; the filesystem's own options are the last.
+		fields := strings.Fields(line)
+		if len(fields) < 6 || !strings.HasPrefix(fields[4], filepath.Join(installed.kubeletDir, "pods")+"/") ||
+			!strings.Contains(fields[4], "/volumes/kubernetes.io~csi/modelrights-") {
+			continue
+		}
+		mount := keyMount{path: fields[4], device: fields[2], options: fields[5] + "," + fields[len(fields)-1]}
+		if !slices.Contains(mounts, mount) {
+			mounts = append(mounts, mount)
 		}
 	}
 	return mounts
 }
 
+// keyMount is a mount of our driver's on the node.
+type keyMount struct{ path, device, options string }
+
 // keyMountsOf lists those of one pod.
-func keyMountsOf(pod *corev1.Pod) []string {
+func keyMountsOf(pod *corev1.Pod) []keyMount {
 	GinkgoHelper()
-	var mounts []string
+	var mounts []keyMount
 	for _, mount := range keyMounts() {
-		if strings.Contains(mount, string(pod.UID)) {
+		if strings.Contains(mount.path, string(pod.UID)) {
 			mounts = append(mounts, mount)
 		}
 	}
