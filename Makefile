@@ -58,13 +58,13 @@ test: test-unit test-integration test-e2e ## Run every test: unit, against real 
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need nothing but Go.
-	go test $$(go list ./... | grep -v -e /test/integration -e /test/e2e)
+	go test $$(go list ./... | grep -v -e /test/integration -e /test/e2e$$ -e /test/chart)
 	cd hack/cluster && go test ./...
 
 .PHONY: test-integration
-test-integration: $(CLUSTERTOOL) $(BIN)/helm manifests ## Run the tests against the API servers of the newest and the oldest supported Kubernetes.
-	$(CLUSTERTOOL) build --only control-plane
-	$(CLUSTERTOOL) build --only oldest
+test-integration: $(CLUSTERTOOL) $(BIN)/helm ## Run the tests of the chart, and those against the API servers of the newest and the oldest supported Kubernetes.
+	$(CLUSTERTOOL) build --only control-plane,oldest
+	go test ./test/chart/...
 	KUBEBUILDER_ASSETS=$(BIN) go test ./test/integration/... -timeout 25m
 	KUBEBUILDER_ASSETS=$(BIN)/oldest go test ./test/integration/... -timeout 25m
 
