@@ -228,5 +228,8 @@ func addControllers(ctx context.Context, mgr manager.Manager, o options, store *
 	if err := pods.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the pod controller: %w", err)
 	}
+	if err := (&controllers.AuditLogReconciler{}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the audit log controller: %w", err)
+	}
 	return nil
 }
