@@ -95,7 +95,7 @@ func (f *fakeRights) Live(ctx context.Context, namespace string) (*entitlement.S
 	return f.live, f.liveErr
 }
 
-func (f *fakeRights) NamespaceLabels(_ context.Context, namespace string, live bool) (map[string]string, error) {
+func (f *fakeRights) NamespaceLabels(_ context.Context, _ string, live bool) (map[string]string, error) {
 	if live {
 		return f.liveLabels, f.liveLabelsErr
 	}

@@ -220,6 +220,9 @@ func TestValidateUpdate(t *testing.T) {
 			if got := reasonOf(t, response); got != test.want {
 				t.Errorf("%q (%+v), want %q", got, response.Result, test.want)
 			}
+			if test.want == "" && h.rights.liveReads > 0 {
+				t.Errorf("an update that is allowed waited for %d live reads", h.rights.liveReads)
+			}
 			if mutated := h.mutate.Handle(context.Background(), update(t, test.subresource, test.old, test.updated)); !mutated.Allowed || len(mutated.Patch) > 0 {
 				t.Errorf("an update was mutated: %s", mutated.Patch)
 			}

@@ -71,10 +71,10 @@ func normal(value any) any {
 	return decoded
 }
 
-func many[T any](n int, make func(int) T) []T {
+func many[T any](n int, item func(int) T) []T {
 	var all []T
 	for i := range n {
-		all = append(all, make(i))
+		all = append(all, item(i))
 	}
 	return all
 }
