@@ -1,0 +1,41 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func TestOptions(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		want string // a part of the error; empty: none
+	}{
+		"what the chart sets":     {args: []string{"--operator-namespace=modelrights-system", "--governed-repository=registry.example.com/models/**"}},
+		"no namespace":            {want: "--operator-namespace"},
+		"no node namespace":       {args: []string{"--operator-namespace=a", "--node-namespace="}, want: "--node-namespace"},
+		"no node service account": {args: []string{"--operator-namespace=a", "--node-service-account="}, want: "--node-service-account"},
+		"unknown certificates":    {args: []string{"--operator-namespace=a", "--cert-management=magic"}, want: `--cert-management is "magic"`},
+		"unknown level":           {args: []string{"--operator-namespace=a", "--log-level=loud"}, want: `--log-level is "loud"`},
+		"two mistakes":            {args: []string{"--operator-namespace=a", "--cert-management=magic", "--log-level=loud"}, want: "--log-level"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("POD_NAMESPACE", "")
+			var o options
+			flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+			o.addFlags(flags)
+			if err := flags.Parse(tc.args); err != nil {
+				t.Fatal(err)
+			}
+			err := o.validate()
+			switch {
+			case tc.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("error = %v, want one that says %s", err, tc.want)
+			}
+		})
+	}
+}
