@@ -27,15 +27,24 @@ var errRefused = errors.New("the API server refuses the audit record")
 // is committed) or by another writer's (then this one cannot be there any more, and moves on).
 func (l *Log) commit(ctx context.Context, b *batch) (int64, error) {
 	pause := retryPause{limit: l.options.MaxBackoff}
+	lost := 0
 	for {
 		first, committed, err := l.attempt(ctx, b)
 		switch {
 		case err == nil && committed:
+			l.lastCommit = l.options.Clock.Now()
 			return first, nil
 		case err == nil: // another writer's record: the cursor has moved on
 			conflicts.Inc()
+			l.lastConflict = l.options.Clock.Now()
 			pause.reset()
-			continue
+			// Who has just lost by one record tries again at once, to be in time; who loses again may be far behind.
+			if lost++; lost%2 == 1 {
+				continue
+			}
+			if err = l.walkToEnd(ctx); err == nil {
+				continue
+			}
 		case errors.Is(err, errRefused):
 			writeErrors.WithLabelValues("refused").Inc()
 			return -1, fmt.Errorf("%w: %w", ErrNotDurable, err)
@@ -78,7 +87,7 @@ func (l *Log) attempt(ctx context.Context, b *batch) (first int64, committed boo
 	if slices.Equal(record.Spec.Entries, b.leaves) {
 		return first, true, nil
 	}
-	return -1, false, l.walkToEnd(ctx)
+	return -1, false, nil
 }
 
 // findEnd finds the end of the log: from the newest record that the head of the log names, or else from the last of

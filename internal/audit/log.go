@@ -74,6 +74,9 @@ type Log struct {
 	// cursor is the index after the last entry that is known to be in the log, or -1 before it was found. Only Start's
 	// goroutine uses it.
 	cursor int64
+	// lastConflict is when another writer was last in the way, and lastCommit when this one last succeeded. Only
+	// Start's goroutine uses them.
+	lastConflict, lastCommit time.Time
 	// nextGap is when dropped entries may be reported again. Only Start's goroutine uses it.
 	nextGap time.Time
 }

@@ -47,8 +47,12 @@ func (l *Log) Start(ctx context.Context) error {
 // NeedLeaderElection says that every replica writes to the log.
 func (l *Log) NeedLeaderElection() bool { return false }
 
+// contention is how long a conflict shows that other replicas write, too.
+const contention = 5 * time.Second
+
 // due is when the next record is to be written: when its oldest entry has lingered, or at once if it is full. It is
-// false if there is nothing to write.
+// false if there is nothing to write. While other replicas write, too, this one lets them have a turn between two full
+// records: who has just written knows the end of the log first, and would always win.
 func (l *Log) due() (time.Time, bool) {
 	reserved, anyReserved := l.reserved.oldest()
 	ordinary, anyOrdinary := l.ordinary.oldest()
@@ -57,6 +61,9 @@ func (l *Log) due() (time.Time, bool) {
 	case !anyReserved && !anyOrdinary:
 		return time.Time{}, false
 	case l.reserved.len()+l.ordinary.len() >= MaxRecordEntries:
+		if l.options.Clock.Since(l.lastConflict) < contention {
+			return l.lastCommit.Add(l.options.Linger / 4), true
+		}
 		return time.Time{}, true
 	case !anyReserved || anyOrdinary && ordinary.Before(reserved):
 		oldest = ordinary
