@@ -50,11 +50,3 @@ func (b *batch) finish(first int64, err error) {
 		i.finish(o)
 	}
 }
-
-// lost is how many entries a Gap entry has to speak of if the batch cannot be written and nobody waits for them.
-func (b *batch) lost() (n int64) {
-	for _, i := range b.items {
-		n += i.lost
-	}
-	return n
-}

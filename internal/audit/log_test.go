@@ -238,7 +238,7 @@ func TestFaults(t *testing.T) {
 			}
 			return context.DeadlineExceeded
 		},
-		"commit after the answer": func(ctx context.Context, c client.WithWatch, obj client.Object) error {
+		"commit after the answer": func(_ context.Context, c client.WithWatch, obj client.Object) error {
 			go func() { _ = c.Create(context.Background(), obj) }()
 			return errTimeout
 		},
