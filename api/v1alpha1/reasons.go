@@ -39,7 +39,8 @@ const (
 	ReasonInvalidSelector Reason = "InvalidSelector"
 	// ReasonModelNotReferenced means that the key of a licence is wanted where none of its images is used.
 	ReasonModelNotReferenced Reason = "ModelNotReferenced"
-	// ReasonKeyVolumeInvalid means that a volume of our CSI driver is not of the form that the driver serves.
+	// ReasonKeyVolumeInvalid means that a volume of our CSI driver is not of the form that the driver serves, or that an
+	// ephemeral container mounts it.
 	ReasonKeyVolumeInvalid Reason = "KeyVolumeInvalid"
 	// ReasonImageSwapped means that another image was to be put into a pod that holds a key.
 	ReasonImageSwapped Reason = "ImageSwapped"
@@ -97,6 +98,14 @@ const (
 	ReasonKeyReleased Reason = "KeyReleased"
 	// ReasonKeyRefused is the Event on a pod whose key was refused.
 	ReasonKeyRefused Reason = "KeyRefused"
+)
+
+// Reasons of Gap entries in the audit log: why entries are missing by the log's own account.
+const (
+	// ReasonDenialsCapped means that there were more denials in a minute than the log takes one by one.
+	ReasonDenialsCapped Reason = "DenialsCapped"
+	// ReasonEntriesDropped means that entries could not be written, because the log was overloaded or not writable.
+	ReasonEntriesDropped Reason = "EntriesDropped"
 )
 
 // Types of conditions on licences and grants. Ready, Reconciling and Stalled follow kstatus.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
 // DenialLimits bounds what denials may write to the log, for each operator replica.
@@ -163,7 +165,7 @@ func repeated(now time.Time, first Entry, more int64) Entry {
 
 func cappedGap(now, minute time.Time, namespace, where string, count int64) Entry {
 	return Entry{
-		Type: Gap, Time: now, Namespace: namespace, Reason: ReasonDenialsCapped, Count: count,
+		Type: Gap, Time: now, Namespace: namespace, Reason: v1alpha1.ReasonDenialsCapped, Count: count,
 		Message: fmt.Sprintf("%d denials in %s from %s on were counted but not written one by one",
 			count, where, minute.UTC().Format(time.RFC3339)),
 	}

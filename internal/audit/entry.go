@@ -46,14 +46,6 @@ const (
 	Gap Type = "Gap"
 )
 
-// Reasons of Gap entries.
-const (
-	// ReasonDenialsCapped means that there were more denials in a minute than the log takes one by one.
-	ReasonDenialsCapped v1alpha1.Reason = "DenialsCapped"
-	// ReasonEntriesDropped means that denials could not be written, because the log was overloaded or not writable.
-	ReasonEntriesDropped v1alpha1.Reason = "EntriesDropped"
-)
-
 // Object names an object that an entry is about, so that it is found again, and told from a later one of that name.
 type Object struct {
 	// Name is metadata.name.

@@ -345,7 +345,7 @@ func TestSummary(t *testing.T) {
 		"repeats":      {with(func(e *Entry) { e.Type, e.Reason, e.Count = DenialsRepeated, "NoGrant", 7 }), 0, "DenialsRepeated 7 times NoGrant for ml-prod/llm-7d9f-x of acme-chat-7b"},
 		"licence":      {with(func(e *Entry) { e.Type, e.Actor = LicenseChanged, "alice" }), 0, "LicenseChanged acme-chat-7b by alice"},
 		"grant":        {with(func(e *Entry) { e.Type, e.Actor = GrantDeleted, "" }), 0, "GrantDeleted ml-prod/chat of acme-chat-7b"},
-		"gap":          {Entry{Type: Gap, Count: 9, Reason: ReasonDenialsCapped, Namespace: "dev"}, 0, "Gap of 9 DenialsCapped in dev"},
+		"gap":          {Entry{Type: Gap, Count: 9, Reason: v1alpha1.ReasonDenialsCapped, Namespace: "dev"}, 0, "Gap of 9 DenialsCapped in dev"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Summary(test.entry, test.more); got != test.want {

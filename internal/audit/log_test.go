@@ -470,7 +470,7 @@ func TestFloodOfDenials(t *testing.T) {
 			written++
 		case Gap:
 			dropped += e.Entry.Count
-			if e.Entry.Reason != ReasonEntriesDropped {
+			if e.Entry.Reason != v1alpha1.ReasonEntriesDropped {
 				t.Errorf("gap %+v", e.Entry)
 			}
 		}

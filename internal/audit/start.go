@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
 // Start writes what is appended until ctx ends, and then what is still queued, for at most FlushTimeout. It implements
@@ -160,7 +162,7 @@ func (l *Log) reportDropped(atOnce bool) {
 	}
 	l.nextGap = now.Add(time.Minute)
 	i, err := l.newItem(Entry{
-		Type: Gap, Reason: ReasonEntriesDropped, Count: count,
+		Type: Gap, Reason: v1alpha1.ReasonEntriesDropped, Count: count,
 		Message: fmt.Sprintf("%d entries could not be written, because the log was overloaded or not writable", count),
 	})
 	if err == nil {

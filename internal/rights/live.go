@@ -20,8 +20,8 @@ const (
 	liveRate  = 25
 	liveBurst = 50
 
-	// liveTimeout ends a read that a webhook's caller no longer waits for.
-	liveTimeout = 5 * time.Second
+	// liveTimeout ends a read that a webhook's caller, who waits 3 s in all, no longer waits for.
+	liveTimeout = 2 * time.Second
 
 	// livePage is how many grants are read at once.
 	livePage = 500

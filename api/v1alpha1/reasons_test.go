@@ -1,4 +1,4 @@
-package entitlement
+package v1alpha1
 
 import (
 	"go/ast"
