@@ -116,7 +116,9 @@ func TestLiveFails(t *testing.T) {
 			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return broken },
 		}},
 		"a licence cannot be read": {funcs: interceptor.Funcs{
-			Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error { return broken },
+			Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+				return broken
+			},
 		}},
 	}
 	for name, tc := range tests {
