@@ -115,7 +115,7 @@ func writeFile(writer *tar.Writer, target, local string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ var _ = Describe("Key service", Ordered, func() {
 		p := entitled(ctx)
 		key, err := replica.release(ctx, driver, asked(ctx, p))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(key == identity+"\n").To(BeTrue(), "another key came")
+		Expect(key).To(Equal(identity+"\n"), "another key came")
 		entries := w.entries(ctx, audit.KeyReleased, p)
 		Expect(entries).To(HaveLen(1))
 		Expect(entries[0].Node).To(Equal("node-a"))
@@ -117,7 +117,7 @@ var _ = Describe("Key service", Ordered, func() {
 		Eventually(w.events.Events).Should(Receive(HavePrefix("Normal KeyReleased")))
 		for e, err := range audit.Entries(ctx, w.client, 0) {
 			Expect(err).NotTo(HaveOccurred())
-			Expect(string(e.Leaf)).NotTo(ContainSubstring(identity[20:]))
+			Expect(e.Leaf).NotTo(ContainSubstring(identity[20:]))
 		}
 	})
 

@@ -145,25 +145,25 @@ var _ = Describe("Node driver", func() {
 	})
 
 	It("knows its mount where kubelet's directory is a symbolic link", func(ctx SpecContext) {
-		real := filepath.Join(n.dir, "real")
-		Expect(os.Mkdir(real, 0o755)).To(Succeed()) //nolint:gosec // kubelet's own
-		Expect(os.Symlink(real, filepath.Join(n.dir, "link"))).To(Succeed())
+		actual := filepath.Join(n.dir, "real")
+		Expect(os.Mkdir(actual, 0o755)).To(Succeed())
+		Expect(os.Symlink(actual, filepath.Join(n.dir, "link"))).To(Succeed())
 		target = filepath.Join(n.dir, "link", "mount")
 		for range 2 {
 			_, err := n.driver().NodePublishVolume(ctx, publishAt(target))
 			Expect(err).NotTo(HaveOccurred())
 		}
-		Expect(mountsAt(filepath.Join(real, "mount"))).To(HaveLen(1))
+		Expect(mountsAt(filepath.Join(actual, "mount"))).To(HaveLen(1))
 		_, err := n.driver().NodeUnpublishVolume(ctx, unpublishAt(target))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(mountsAt(filepath.Join(real, "mount"))).To(BeEmpty())
+		Expect(mountsAt(filepath.Join(actual, "mount"))).To(BeEmpty())
 	})
 
 	// In a container the driver has a mount of kubelet's directory of its own, with Bidirectional propagation.
 	It("mounts read-only on the node, too, where the driver runs in a container", func(ctx SpecContext) {
 		node, container := filepath.Join(n.dir, "node"), filepath.Join(n.dir, "container")
 		for _, dir := range []string{node, container} {
-			Expect(os.Mkdir(dir, 0o755)).To(Succeed()) //nolint:gosec // kubelet's own
+			Expect(os.Mkdir(dir, 0o755)).To(Succeed())
 		}
 		Expect(unix.Mount(node, node, "", unix.MS_BIND, "")).To(Succeed())
 		Expect(unix.Mount("", node, "", unix.MS_SHARED, "")).To(Succeed())

@@ -49,7 +49,7 @@ func newTestNode() *testNode {
 		Expect(os.RemoveAll(dir)).To(Succeed())
 	})
 	// A pod's user comes in from another side, but must be able to read what lies here.
-	Expect(os.Chmod(dir, 0o755)).To(Succeed()) //nolint:gosec // see above
+	Expect(os.Chmod(dir, 0o755)).To(Succeed())
 	n.service = httptest.NewTLSServer(http.HandlerFunc(n.release))
 	DeferCleanup(n.service.Close)
 	n.options = keyclient.Options{URL: n.service.URL, CAFile: filepath.Join(dir, "ca.crt"), TokenFile: filepath.Join(dir, "token")}
