@@ -78,6 +78,15 @@ func (d *demo) install() error {
 	if err := install.must(); err != nil {
 		return err
 	}
+	if d.installed {
+		// Images may have been built anew under the same tag.
+		for _, workload := range [][]string{{operatorNamespace, "deployment/modelrights-operator"}, {"modelrights-node", "daemonset/modelrights-node"}} {
+			d.run("kubectl", "-n", workload[0], "rollout", "restart", workload[1])
+			if err := d.run("kubectl", "-n", workload[0], "rollout", "status", workload[1], "--timeout=2m").must(); err != nil {
+				return err
+			}
+		}
+	}
 	return d.run("kubectl", "get", "pods", "-A", "-l", "app.kubernetes.io/name=modelrights").must()
 }
 

@@ -101,8 +101,8 @@ var _ = Describe("An entitled workload", func() {
 		// runc mounts the volume into the container with options of its own, so that nosuid, nodev and noexec are seen on the
 		// node alone; noswap belongs to the filesystem.
 		Expect(strings.Split(fields[3], ",")).To(ContainElements("ro", "noswap"))
-		Expect(keyMountsOf(pod)).To(HaveLen(1))
-		Expect(strings.Split(keyMountsOf(pod)[0].options, ",")).To(ContainElements("ro", "nosuid", "nodev", "noexec", "noswap"))
+		Expect(keyMountsOf(pod, t.license)).To(HaveLen(1))
+		Expect(strings.Split(keyMountsOf(pod, t.license)[0].options, ",")).To(ContainElements("ro", "nosuid", "nodev", "noexec", "noswap"))
 
 		By("looking around in the sidecar")
 		sidecar := look(ctx, pod, "8081")
@@ -114,9 +114,9 @@ var _ = Describe("An entitled workload", func() {
 	It("leaves nothing on the node when it ends", func(ctx SpecContext) {
 		t := newEntitledTenant(ctx)
 		pod := ready(ctx, create(ctx, t.probe("probe")))
-		Expect(keyMountsOf(pod)).To(HaveLen(1))
+		Expect(keyMountsOf(pod, t.license)).To(HaveLen(1))
 		remove(ctx, pod)
-		Eventually(func() []keyMount { return keyMountsOf(pod) }).Should(BeEmpty())
+		Eventually(func() []keyMount { return keyMountsOf(pod, t.license) }).Should(BeEmpty())
 	})
 
 	It("keeps its key while kubelet publishes the volume again and again", func(ctx SpecContext) {
@@ -129,7 +129,7 @@ var _ = Describe("An entitled workload", func() {
 		Consistently(func(g Gomega) {
 			g.Expect(holdsKey(ctx, pod)).To(BeTrue())
 			g.Expect(warnings(eventsOn(ctx, "Pod", pod))).To(BeEmpty())
-			g.Expect(keyMountsOf(pod)).To(HaveLen(1))
+			g.Expect(keyMountsOf(pod, t.license)).To(HaveLen(1))
 		}).WithTimeout(95 * time.Second).WithPolling(5 * time.Second).Should(Succeed())
 		Expect(entries(ctx, of(audit.KeyReleased, t.namespace))).To(HaveLen(1), "a renewal carries no key")
 	})

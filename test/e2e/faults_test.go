@@ -53,7 +53,6 @@ var _ = Describe("When something breaks", func() {
 
 	It("the node driver may restart 20 times under running pods", func(ctx SpecContext) {
 		t := newEntitledTenant(ctx)
-		before := len(keyMounts())
 		pods := []*corev1.Pod{ready(ctx, create(ctx, t.probe("one"))), ready(ctx, create(ctx, t.probe("two")))}
 		started := time.Now()
 		for range 20 {
@@ -65,16 +64,16 @@ var _ = Describe("When something breaks", func() {
 		AddReportEntry("driver restarts", fmt.Sprintf("20 in %s", time.Since(started).Round(time.Second)))
 		// Kubelet publishes again through the new driver.
 		Expect(api.Patch(ctx, pods[0], client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"republish":"now"}}}`)))).To(Succeed())
-		Consistently(keyMounts).Should(HaveLen(before + 2))
+		Consistently(func() []keyMount { return keyMounts(t.license) }).Should(HaveLen(2), "one for each pod")
 
 		By("ending a pod and starting one")
 		remove(ctx, pods[0])
-		Eventually(func() []keyMount { return keyMountsOf(pods[0]) }).Should(BeEmpty())
+		Eventually(func() []keyMount { return keyMountsOf(pods[0], t.license) }).Should(BeEmpty())
 		pods[0] = ready(ctx, create(ctx, t.probe("three")))
 		Expect(holdsKey(ctx, pods[0])).To(BeTrue())
 		Expect(holdsKey(ctx, pods[1])).To(BeTrue())
 		remove(ctx, pods[0], pods[1])
-		Eventually(keyMounts).Should(HaveLen(before))
+		Eventually(func() []keyMount { return keyMounts(t.license) }).Should(BeEmpty())
 	})
 
 	It("pods keep their keys without a node driver, and end once it is back", func(ctx SpecContext) {
@@ -83,12 +82,9 @@ var _ = Describe("When something breaks", func() {
 		driver := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: driverNamespace, Name: "modelrights-node"}}
 		Expect(api.Get(ctx, client.ObjectKeyFromObject(driver), driver)).To(Succeed())
 		DeferCleanup(func(ctx SpecContext) {
-			restored := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{
-				Namespace: driver.Namespace, Name: driver.Name, Labels: driver.Labels, Annotations: driver.Annotations,
-			}, Spec: driver.Spec}
-			Expect(api.Create(ctx, restored)).To(Or(Succeed(), MatchError(ContainSubstring("already exists"))))
+			install()
 			driverPod(ctx)
-			Eventually(func() []keyMount { return keyMountsOf(pod) }).WithTimeout(2 * time.Minute).Should(BeEmpty())
+			Eventually(func() []keyMount { return keyMountsOf(pod, t.license) }).WithTimeout(2 * time.Minute).Should(BeEmpty())
 		})
 		remove(ctx, driver)
 		Eventually(func(g Gomega) {
@@ -110,9 +106,9 @@ var _ = Describe("When something breaks", func() {
 		second := ready(ctx, create(ctx, t.probe("second")))
 		Expect(holdsKey(ctx, second)).To(BeTrue())
 		Expect(holdsKey(ctx, pod)).To(BeTrue())
-		Expect(keyMountsOf(pod)).To(HaveLen(1))
+		Expect(keyMountsOf(pod, t.license)).To(HaveLen(1))
 		remove(ctx, pod, second)
-		Eventually(func() []keyMount { return append(keyMountsOf(pod), keyMountsOf(second)...) }).Should(BeEmpty())
+		Eventually(func() []keyMount { return append(keyMountsOf(pod, t.license), keyMountsOf(second, t.license)...) }).Should(BeEmpty())
 		Expect(entries(ctx, of(audit.KeyReleased, t.namespace))).To(HaveLen(2), "a restart releases no key anew")
 	})
 

@@ -15,11 +15,13 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// keyMounts lists the filesystems that are mounted on the node for our volumes. One that is mounted upon another counts
+// keyMounts lists the filesystems that are mounted on the node for volumes of a licence. One that is mounted upon another counts
 // too; one that propagation shows twice at the same place does not.
-func keyMounts() []keyMount {
+func keyMounts(license string) []keyMount {
 	GinkgoHelper()
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	Expect(err).NotTo(HaveOccurred())
@@ -29,7 +31,7 @@ func keyMounts() []keyMount {
 		// mount's options; the filesystem's own options are the last.
 		fields := strings.Fields(line)
 		if len(fields) < 6 || !strings.HasPrefix(fields[4], filepath.Join(installed.kubeletDir, "pods")+"/") ||
-			!strings.Contains(fields[4], "/volumes/kubernetes.io~csi/modelrights-") {
+			!strings.HasSuffix(fields[4], "/volumes/kubernetes.io~csi/"+v1alpha1.VolumeNamePrefix+license+"/mount") {
 			continue
 		}
 		mount := keyMount{path: fields[4], device: fields[2], options: fields[5] + "," + fields[len(fields)-1]}
@@ -44,15 +46,9 @@ func keyMounts() []keyMount {
 type keyMount struct{ path, device, options string }
 
 // keyMountsOf lists those of one pod.
-func keyMountsOf(pod *corev1.Pod) []keyMount {
+func keyMountsOf(pod *corev1.Pod, license string) []keyMount {
 	GinkgoHelper()
-	var mounts []keyMount
-	for _, mount := range keyMounts() {
-		if strings.Contains(mount.path, string(pod.UID)) {
-			mounts = append(mounts, mount)
-		}
-	}
-	return mounts
+	return slices.DeleteFunc(keyMounts(license), func(m keyMount) bool { return !strings.Contains(m.path, string(pod.UID)) })
 }
 
 // clusterTool runs a command of hack/cluster.

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -26,6 +27,8 @@ type setup struct {
 	// inference, probe, model and server are images: an ordinary inference server, the suite's own program, the sealed
 	// model, and the model together with the server.
 	inference, probe, model, server string
+	// run tells this run of the suite from others.
+	run string
 	// key is the model key, weights the SHA-256 of the plain weights.
 	key, weights string
 }
@@ -42,7 +45,7 @@ func readSetup() setup {
 	}
 	return setup{
 		root: root, out: filepath.Join(root, "_output", "e2e"),
-		registry: os.Getenv("REGISTRY"), tag: tag, kubeletDir: os.Getenv("KUBELET_DIR"),
+		registry: os.Getenv("REGISTRY"), tag: tag, kubeletDir: os.Getenv("KUBELET_DIR"), run: rand.Text(),
 	}
 }
 
@@ -77,6 +80,8 @@ func install() {
 		"--namespace", operatorNamespace, "--create-namespace", "--wait", "--timeout", "4m",
 		"--set", "image.registry="+installed.registry, "--set", "image.tag="+installed.tag, "--set", "image.pullPolicy=Always",
 		"--set", "node.kubeletDir="+installed.kubeletDir, "--set", "operator.replicas=2",
+		// On a cluster that was left up, images were built anew under the same tag.
+		"--set", "operator.podAnnotations.e2e="+installed.run, "--set", "node.podAnnotations.e2e="+installed.run,
 		"--set", "governedRepositories={"+installed.registry+"/models/**}")
 }
 
