@@ -35,8 +35,9 @@ type demo struct {
 	terminal
 	options
 	values values
-	// installed means that the release was there before the demo.
+	// installed means that the release was there before the demo, records how many audit records there were.
 	installed bool
+	records   int
 }
 
 func newDemo(ctx context.Context, opts options, out io.Writer) *demo {
@@ -67,6 +68,7 @@ var steps = []step{
 
 func (d *demo) install() error {
 	d.installed = d.quietly("", "helm", "status", "modelrights", "-n", operatorNamespace).err == nil
+	d.records = len(strings.Fields(d.quietly("", "kubectl", "get", "maudit", "-o", "name").stdout))
 	d.quietly("", "kubectl", "delete", "namespace", "ml-prod", "ml-dev", "ml-elsewhere", "--ignore-not-found", "--timeout=120s")
 	d.quietly("", "kubectl", "delete", "modellicense", licence, "--ignore-not-found")
 	d.quietly("", "kubectl", "-n", "kube-system", "delete", "pod", "key-thief", "--ignore-not-found")
@@ -248,7 +250,7 @@ func (d *demo) events() error {
 
 func (d *demo) audit() error {
 	words := []string{"LicenseCreated", "GrantCreated", "Admitted", "Denied", "KeyReleased", "KeyRefused"}
-	entries := []string{"kubectl", "get", "maudit", "-o", `jsonpath={range .items[*].spec.entries[*]}{@}{"\n"}{end}`}
+	entries := []string{"kubectl", "get", "maudit", "-o", fmt.Sprintf(`jsonpath={range .items[%d:].spec.entries[*]}{@}{"\n"}{end}`, d.records)}
 	if err := d.eventually(30*time.Second, nil, "kubectl", "get", "maudit"); err != nil {
 		return err
 	}
