@@ -7,8 +7,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"modelrights.dev/modelrights/internal/servingcert"
 )
@@ -25,12 +28,22 @@ type CAReconciler struct {
 	Namespace, NodeNamespace string
 }
 
-// SetupWithManager registers the controller for the one Secret.
+// SetupWithManager registers the controller for the one Secret, and for the one ConfigMap, which it puts right when
+// somebody changes or deletes it.
 func (r *CAReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	ours := predicate.NewPredicateFuncs(func(o client.Object) bool {
-		return o.GetNamespace() == r.Namespace && o.GetName() == servingcert.SecretName
-	})
-	return ctrl.NewControllerManagedBy(mgr).Named("ca").For(&corev1.Secret{}).WithEventFilter(ours).Complete(r)
+	secret := client.ObjectKey{Namespace: r.Namespace, Name: servingcert.SecretName}
+	bundle := client.ObjectKey{Namespace: r.NodeNamespace, Name: CABundleName}
+	only := func(key client.ObjectKey) builder.Predicates {
+		return builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool {
+			return client.ObjectKeyFromObject(o) == key
+		}))
+	}
+	return ctrl.NewControllerManagedBy(mgr).Named("ca").
+		For(&corev1.Secret{}, only(secret)).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: secret}}
+		}), only(bundle)).
+		Complete(r)
 }
 
 // Reconcile applies the ConfigMap whenever the Secret has a CA.
@@ -41,6 +54,12 @@ func (r *CAReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 	}
 	ca := secret.Data[servingcert.CACertKey]
 	if len(ca) == 0 {
+		return ctrl.Result{}, nil
+	}
+	var published corev1.ConfigMap
+	if err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.NodeNamespace, Name: CABundleName}, &published); client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("reading the published CA: %w", err)
+	} else if err == nil && published.Data[servingcert.CACertKey] == string(ca) {
 		return ctrl.Result{}, nil
 	}
 	bundle := applycorev1.ConfigMap(CABundleName, r.NodeNamespace).WithData(map[string]string{servingcert.CACertKey: string(ca)})

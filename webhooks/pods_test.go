@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -345,21 +346,36 @@ type paths map[string]http.Handler
 func (p paths) Register(path string, hook http.Handler) { p[path] = hook }
 
 func TestRegister(t *testing.T) {
-	served, registry := paths{}, prometheus.NewRegistry()
-	options := Options{Rights: knows(t), Denials: &recordedDenials{}, Metrics: registry}
+	served, registry, secret := paths{}, prometheus.NewRegistry(), strings.Repeat("5", minSecret)
+	options := Options{PathSecret: secret, Rights: knows(t), Denials: &recordedDenials{}, Metrics: registry}
 	if err := Register(served, options); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/mutate-pods", "/validate-pods"} {
-		if hook, ok := served[path].(*admission.Webhook); !ok || !ptr.Deref(hook.RecoverPanic, false) {
-			t.Errorf("%s is served by %+v", path, served[path])
+	for _, prefix := range []string{"/mutate-pods/", "/validate-pods/"} {
+		for path, want := range map[string]int{
+			prefix + secret:                     http.StatusOK,
+			prefix:                              http.StatusNotFound,
+			prefix + secret[1:]:                 http.StatusNotFound,
+			prefix + secret + "5":               http.StatusNotFound,
+			prefix + "../validate-pods/guessed": http.StatusNotFound,
+		} {
+			answer := httptest.NewRecorder()
+			served[prefix].ServeHTTP(answer, httptest.NewRequest(http.MethodPost, path, strings.NewReader("{}")))
+			if answer.Code != want {
+				t.Errorf("POST %s: %d, want %d", path, answer.Code, want)
+			}
 		}
 	}
 	if err := Register(paths{}, options); err == nil {
 		t.Error("metrics were registered twice")
 	}
-	if err := Register(paths{}, Options{}); err == nil {
-		t.Error("registered without Rights and Denials")
+	for name, incomplete := range map[string]Options{
+		"without Rights and Denials": {PathSecret: secret},
+		"without a secret path":      {Rights: options.Rights, Denials: options.Denials},
+	} {
+		if err := Register(paths{}, incomplete); err == nil {
+			t.Error("registered " + name)
+		}
 	}
 }
 

@@ -5,9 +5,11 @@ package webhooks
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,18 +21,27 @@ import (
 )
 
 const (
-	// MutatePodsPath is where the webhook server serves the mutating webhook: rules pods CREATE, reinvocationPolicy
+	// mutatePodsPath precedes the secret part of the mutating webhook's path: rules pods CREATE, reinvocationPolicy
 	// IfNeeded, sideEffects NoneOnDryRun.
-	MutatePodsPath = "/mutate-pods"
+	mutatePodsPath = "/mutate-pods/"
 
-	// ValidatePodsPath is where the webhook server serves the validating webhook: rules pods CREATE and UPDATE,
+	// validatePodsPath precedes the secret part of the validating webhook's path: rules pods CREATE and UPDATE,
 	// pods/ephemeralcontainers UPDATE, pods/resize UPDATE, sideEffects NoneOnDryRun.
-	ValidatePodsPath = "/validate-pods"
+	validatePodsPath = "/validate-pods/"
+
+	// minSecret is the least length of the secret part, in characters.
+	minSecret = 32
 
 	// DefaultLookupTimeout bounds the live reads of one request. It is shorter than the webhooks' timeoutSeconds of 3, so
 	// that the user reads why the pod was denied rather than that a deadline passed.
 	DefaultLookupTimeout = 2 * time.Second
 )
+
+// MutatePodsPath is where the mutating webhook is served, given the secret part of the path.
+func MutatePodsPath(secret string) string { return mutatePodsPath + secret }
+
+// ValidatePodsPath is where the validating webhook is served, given the secret part of the path.
+func ValidatePodsPath(secret string) string { return validatePodsPath + secret }
 
 // Rights knows the licences, grants and namespaces of the cluster.
 type Rights interface {
@@ -45,6 +56,9 @@ type Rights interface {
 
 // Options are what both handlers need.
 type Options struct {
+	// PathSecret is the part of the paths that only the API server knows, by its webhook configurations: at least 32
+	// characters. Whoever else reaches the port can have nothing decided, logged or looked up. Required.
+	PathSecret string
 	// Rights knows licences, grants and namespaces. Required.
 	Rights Rights
 	// Denials is told of every denial that is not of a dry run. Required.
@@ -66,13 +80,30 @@ type Server interface {
 // Register makes the server answer both webhooks. The error says which of the options is missing, or that the metrics
 // are registered already.
 func Register(server Server, o Options) error {
+	if len(o.PathSecret) < minSecret {
+		return fmt.Errorf("webhooks need a PathSecret of at least %d characters", minSecret)
+	}
 	d, err := newDecider(o)
 	if err != nil {
 		return err
 	}
-	server.Register(MutatePodsPath, hook(&podMutator{d}))
-	server.Register(ValidatePodsPath, hook(&podValidator{d}))
+	room := newAdmittance()
+	server.Register(mutatePodsPath, knowing(o.PathSecret, mutatePodsPath, room.guard(hook(&podMutator{d}))))
+	server.Register(validatePodsPath, knowing(o.PathSecret, validatePodsPath, room.guard(hook(&podValidator{d}))))
 	return nil
+}
+
+// knowing lets through who knows the secret part of the path. The server knows the part before it alone, since it writes
+// paths into its log and its metrics.
+func knowing(secret, prefix string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		given := strings.TrimPrefix(req.URL.Path, prefix)
+		if subtle.ConstantTimeCompare([]byte(given), []byte(secret)) != 1 {
+			http.NotFound(w, req)
+			return
+		}
+		next.ServeHTTP(w, req)
+	})
 }
 
 // hook answers a panic with a denial: the process lives on, and the pod, not decided, stays out.

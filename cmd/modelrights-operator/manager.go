@@ -8,7 +8,10 @@ import (
 	"os"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -28,6 +31,7 @@ import (
 	"modelrights.dev/modelrights/internal/keyservice"
 	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/servingcert"
+	"modelrights.dev/modelrights/internal/webhookpath"
 	"modelrights.dev/modelrights/webhooks"
 )
 
@@ -64,13 +68,8 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	}
 	source := keys.NewSecretSource(mgr.GetAPIReader(), o.namespace)
 	recorder := mgr.GetEventRecorder(component)
-	err = webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
-		Rights:  store,
-		Denials: webhooks.NewReporter(log, recorder),
-		Metrics: metrics.Registry,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("registering the webhooks: %w", err)
+	if err := addWebhooks(ctx, mgr, o, store, webhooks.NewReporter(log, recorder), ready); err != nil {
+		return nil, err
 	}
 	if err := addKeyService(mgr, o, keeper, log, source, ready); err != nil {
 		return nil, err
@@ -78,7 +77,6 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err := addControllers(ctx, mgr, o, store, log, source); err != nil {
 		return nil, err
 	}
-	ready.add("webhook", mgr.GetWebhookServer().StartedChecker())
 	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
 		return nil, fmt.Errorf("adding the health check: %w", err)
 	}
@@ -97,6 +95,11 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 			ByObject: map[client.Object]cache.ByObject{
 				&corev1.Pod{}:    {Transform: controllers.TrimPod},
 				&corev1.Secret{}: {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
+				&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{o.nodeNamespace: {
+					FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, controllers.CABundleName),
+				}}},
+				&admissionregistrationv1.MutatingWebhookConfiguration{}:   {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
+				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
 			},
 		},
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
@@ -163,6 +166,35 @@ func addStore(ctx context.Context, mgr manager.Manager, o options, ready *readin
 		return nil, fmt.Errorf("adding the store: %w", err)
 	}
 	return store, nil
+}
+
+// addWebhooks serves both webhooks under a path that only the API server is told.
+func addWebhooks(ctx context.Context, mgr manager.Manager, o options, store *rights.Store, denials webhooks.Denials, ready *readiness) error {
+	secret, err := webhookpath.Ensure(ctx, mgr.GetAPIReader(), mgr.GetClient(), o.namespace)
+	if err != nil {
+		return err
+	}
+	err = webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
+		PathSecret: secret,
+		Rights:     store,
+		Denials:    denials,
+		Metrics:    metrics.Registry,
+	})
+	if err != nil {
+		return fmt.Errorf("registering the webhooks: %w", err)
+	}
+	paths := &controllers.WebhookReconciler{
+		Client:        mgr.GetClient(),
+		Configuration: o.webhookConfiguration,
+		MutatePath:    webhooks.MutatePodsPath(secret),
+		ValidatePath:  webhooks.ValidatePodsPath(secret),
+	}
+	if err := paths.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the webhook configuration controller: %w", err)
+	}
+	ready.add("webhook", mgr.GetWebhookServer().StartedChecker())
+	ready.add("webhook-paths", paths.Ready)
+	return nil
 }
 
 func addAuditLog(mgr manager.Manager) (*audit.Log, error) {

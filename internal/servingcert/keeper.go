@@ -100,9 +100,14 @@ func (k *Keeper) Ready(*http.Request) error {
 	return err
 }
 
-// TrimSecret is a cache transform that drops the contents of every Secret but that of the serving certificate: keys of
-// models are read at the moment of their release, and lie in no cache.
+// TrimSecret is a cache transform that drops the contents of every Secret but that of the serving certificate, and the
+// copies of them that clients leave in annotations: keys of models are read at the moment of their release, and lie in
+// no cache.
 func TrimSecret(object any) (any, error) {
+	if o, ok := object.(metav1.Object); ok {
+		o.SetAnnotations(nil)
+		o.SetManagedFields(nil)
+	}
 	if secret, ok := object.(*corev1.Secret); ok && secret.Name != SecretName {
 		secret.Data = nil
 	}

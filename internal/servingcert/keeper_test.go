@@ -96,6 +96,12 @@ func TestTrimSecret(t *testing.T) {
 	if _, err := TrimSecret(modelKey); err != nil || modelKey.Data != nil {
 		t.Error("the key of a model must not lie in the cache")
 	}
+	applied := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+		corev1.LastAppliedConfigAnnotation: "AGE-SECRET-KEY-1",
+	}}}
+	if _, err := TrimSecret(applied); err != nil || applied.Annotations != nil {
+		t.Error("nor may the copy that kubectl apply leaves in an annotation")
+	}
 	serving := secretWith(t, 1)
 	if _, err := TrimSecret(serving); err != nil || len(serving.Data) == 0 {
 		t.Error("the serving certificate must stay in the cache")

@@ -11,9 +11,13 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -97,7 +101,7 @@ type admission struct {
 // startAdmission starts one for the specs of a container, which governs registry.example.com/governed/**.
 func startAdmission(ctx context.Context) *admission {
 	GinkgoHelper()
-	env := &envtest.Environment{WebhookInstallOptions: envtest.WebhookInstallOptions{Paths: []string{"../../config/webhook"}}}
+	env := &envtest.Environment{WebhookInstallOptions: webhookConfigurations()}
 	a := &admission{config: startEnvironment(env), log: &submitted{}}
 	DeferCleanup(env.Stop)
 	a.client = clientOf(a.config)
@@ -119,7 +123,7 @@ func startAdmission(ctx context.Context) *admission {
 	Expect(err).NotTo(HaveOccurred())
 	a.rights = &steeredRights{Store: store}
 	Expect(webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
-		Rights: a.rights, Denials: webhooks.NewReporter(a.log, mgr.GetEventRecorder("modelrights-operator")),
+		PathSecret: pathSecret, Rights: a.rights, Denials: webhooks.NewReporter(a.log, mgr.GetEventRecorder("modelrights-operator")),
 	})).To(Succeed())
 
 	ended := make(chan error, 1)
@@ -131,6 +135,33 @@ func startAdmission(ctx context.Context) *admission {
 	Expect(waitForSync(ctx)).To(Succeed())
 	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
 	return a
+}
+
+// pathSecret is the part of the webhooks' paths that only the API server knows.
+var pathSecret = strings.Repeat("0123456789abcdef", 4)
+
+// webhookConfigurations are those that are installed in clusters, with the paths that the operator writes into them.
+func webhookConfigurations() envtest.WebhookInstallOptions {
+	GinkgoHelper()
+	var options envtest.WebhookInstallOptions
+	convert := func(from *unstructured.Unstructured, to any) {
+		Expect(runtime.DefaultUnstructuredConverter.FromUnstructured(from.Object, to)).To(Succeed())
+	}
+	for _, object := range configManifests("webhook") {
+		switch object.GetKind() {
+		case "MutatingWebhookConfiguration":
+			configuration := &admissionregistrationv1.MutatingWebhookConfiguration{}
+			convert(object, configuration)
+			configuration.Webhooks[0].ClientConfig.Service.Path = ptr.To(webhooks.MutatePodsPath(pathSecret))
+			options.MutatingWebhooks = append(options.MutatingWebhooks, configuration)
+		case "ValidatingWebhookConfiguration":
+			configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+			convert(object, configuration)
+			configuration.Webhooks[0].ClientConfig.Service.Path = ptr.To(webhooks.ValidatePodsPath(pathSecret))
+			options.ValidatingWebhooks = append(options.ValidatingWebhooks, configuration)
+		}
+	}
+	return options
 }
 
 // write creates objects and waits until the webhooks know them.
