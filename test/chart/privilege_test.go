@@ -60,6 +60,20 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 }
 
+// TestConfigMaps: the operator's permission in the node driver's namespace is one object.
+func TestConfigMaps(t *testing.T) {
+	for name, rules := range rulesOf(t, render(t)) {
+		for _, rule := range rules {
+			if !slices.Contains(rule.Resources, "configmaps") {
+				continue
+			}
+			if name != "Role "+nodeNamespace+"/modelrights-operator" || !slices.Equal(rule.ResourceNames, []string{"modelrights-ca"}) {
+				t.Errorf("%s may %v ConfigMaps %v", name, rule.Verbs, rule.ResourceNames)
+			}
+		}
+	}
+}
+
 // TestGrantVerb: the verb that consents on the licensor's side is in one role alone, and in none that is aggregated.
 func TestGrantVerb(t *testing.T) {
 	all := render(t)

@@ -7,6 +7,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 )
 
@@ -40,10 +41,9 @@ func TestWebhooks(t *testing.T) {
 		policy *admissionregistrationv1.FailurePolicyType
 		client admissionregistrationv1.WebhookClientConfig
 		spaces []string
-		path   string
 	}{
-		"mutating":   {mutating.FailurePolicy, mutating.ClientConfig, mutating.NamespaceSelector.MatchExpressions[0].Values, "/mutate-pods"},
-		"validating": {validating.FailurePolicy, validating.ClientConfig, validating.NamespaceSelector.MatchExpressions[0].Values, "/validate-pods"},
+		"mutating":   {mutating.FailurePolicy, mutating.ClientConfig, mutating.NamespaceSelector.MatchExpressions[0].Values},
+		"validating": {validating.FailurePolicy, validating.ClientConfig, validating.NamespaceSelector.MatchExpressions[0].Values},
 	} {
 		if *webhook.policy != admissionregistrationv1.Fail {
 			t.Errorf("%s: failurePolicy is %s: a stopped operator would let every pod through", name, *webhook.policy)
@@ -54,8 +54,8 @@ func TestWebhooks(t *testing.T) {
 		if !slices.Equal(webhook.spaces, exempt) {
 			t.Errorf("%s: exempts %v, want %v", name, webhook.spaces, exempt)
 		}
-		if *webhook.client.Service.Path != webhook.path {
-			t.Errorf("%s: path is %s, want %s", name, *webhook.client.Service.Path, webhook.path)
+		if webhook.client.Service.Path != nil {
+			t.Errorf("%s: has the path %s, which everybody knows then, and which would overwrite the operator's", name, *webhook.client.Service.Path)
 		}
 	}
 }
@@ -81,6 +81,23 @@ func TestOperatorArguments(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMemory: the operator knows the limit that the kernel holds it to, and requests are within it.
+func TestMemory(t *testing.T) {
+	container := as[appsv1.Deployment](t, render(t), "Deployment "+operatorNamespace+"/modelrights-operator").Spec.Template.Spec.Containers[0]
+	i := slices.IndexFunc(container.Env, func(v corev1.EnvVar) bool { return v.Name == "MEMORY_LIMIT_BYTES" })
+	if i < 0 {
+		t.Fatal("MEMORY_LIMIT_BYTES is not set")
+	}
+	ref := container.Env[i].ValueFrom.ResourceFieldRef
+	if ref == nil || ref.ContainerName != container.Name || ref.Resource != "limits.memory" || ref.Divisor.Value() != 1 {
+		t.Errorf("MEMORY_LIMIT_BYTES comes from %+v, want the container's memory limit in bytes", ref)
+	}
+	limit, request := container.Resources.Limits.Memory(), container.Resources.Requests.Memory()
+	if limit.Cmp(*request) < 0 || limit.Value() < 2<<30 {
+		t.Errorf("memory is requested %s and limited to %s, want at least 2Gi", request, limit)
 	}
 }
 

@@ -43,12 +43,4 @@ matchExpressions:
 {{- if eq .Release.Namespace .Values.node.namespace }}
 {{- fail (printf "node.namespace must not be the release's namespace %q: the node driver is privileged and the operator is not. Install with --namespace modelrights-system, or set node.namespace." .Release.Namespace) }}
 {{- end }}
-{{- range .Values.governedRepositories }}
-{{- if not (regexMatch `^((localhost|[a-z0-9-]+([.][a-z0-9-]+)+)(:[0-9]+)?|[a-z0-9-]+:[0-9]+|\[[0-9a-f:]+\](:[0-9]+)?)(/([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*|[*]|[*][*]))+$` .) }}
-{{- fail (printf "governedRepositories: %q must be HOST/PATH in lower case with a registry host (example.com, localhost or host:port), without tag and digest; a path component may be * or **, for example registry.example.com/models/**" .) }}
-{{- end }}
-{{- if gt (len (regexFindAll `/[*][*]` . -1)) 2 }}
-{{- fail (printf "governedRepositories: %q must have at most two components **" .) }}
-{{- end }}
-{{- end }}
 {{- end }}
