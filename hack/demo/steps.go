@@ -229,8 +229,13 @@ func (d *demo) keyVolumePastWebhook() error {
 	if err := d.apply("pod-key-volume.yaml", v).must(); err != nil {
 		return err
 	}
+	// By its UID: an earlier run may have left Events on a pod of that name.
+	uid := d.quietly("", "kubectl", "-n", "kube-system", "get", "pod", "key-thief", "-o", "jsonpath={.metadata.uid}")
+	if err := uid.must(); err != nil {
+		return err
+	}
 	if err := d.eventually(90*time.Second, []string{"FailedMount", "KeyRefused"},
-		"kubectl", "-n", "kube-system", "get", "events", "--field-selector=involvedObject.name=key-thief"); err != nil {
+		"kubectl", "-n", "kube-system", "get", "events", "--field-selector=involvedObject.uid="+uid.stdout); err != nil {
 		return err
 	}
 	if err := d.eventually(30*time.Second, []string{"ContainerCreating"}, "kubectl", "-n", "kube-system", "get", "pod", "key-thief"); err != nil {
@@ -244,8 +249,8 @@ func (d *demo) overview() error {
 }
 
 func (d *demo) events() error {
-	return d.eventually(30*time.Second, []string{"Admitted", "KeyReleased", "KeyRefused"},
-		"kubectl", "get", "events", "-A", "--field-selector=reportingComponent=modelrights-operator", "--sort-by=.metadata.creationTimestamp")
+	return d.eventually(30*time.Second, []string{"Ready", "Denied", "Admitted", "KeyReleased"},
+		"kubectl", "get", "events", "-n", "ml-prod", "--field-selector=reportingComponent=modelrights-operator", "--sort-by=.metadata.creationTimestamp")
 }
 
 func (d *demo) audit() error {
@@ -273,7 +278,7 @@ func (d *demo) help() {
 	d.run("kubectl", "-n", operatorNamespace, "logs", "deployment/modelrights-operator", "--all-pods", "--tail=40")
 	d.run("kubectl", "-n", "modelrights-node", "logs", "daemonset/modelrights-node", "--all-containers", "--tail=20")
 	if d.logs != "" {
-		fmt.Fprintf(d.screen, "The logs of the cluster itself are in %s.\n", d.logs)
+		fmt.Fprintf(d.screen, "The logs of the cluster itself are in %s; cluster-down moves them to %s-logs.\n", d.logs, filepath.Dir(d.logs))
 	}
 	fmt.Fprintln(d.screen)
 }

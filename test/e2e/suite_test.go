@@ -42,7 +42,7 @@ func TestE2E(t *testing.T) {
 	RunSpecs(t, "modelrights on a real cluster")
 }
 
-var _ = BeforeSuite(func(ctx SpecContext) {
+var _ = BeforeSuite(func(_ SpecContext) {
 	installed = readSetup()
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	Expect(err).NotTo(HaveOccurred())
@@ -79,5 +79,6 @@ var _ = ReportAfterEach(func(report SpecReport) {
 		text, err := kubectl(source...)
 		GinkgoWriter.Printf("\n$ kubectl %v\n%s%v\n", source, text, err)
 	}
-	GinkgoWriter.Printf("The logs of the cluster itself are in %s.\n", filepath.Clean(os.Getenv("CLUSTER_LOGS")))
+	logs := os.Getenv("CLUSTER_LOGS")
+	GinkgoWriter.Printf("The logs of the cluster itself are in %s; cluster-down moves them to %s-logs.\n", logs, filepath.Dir(logs))
 })
