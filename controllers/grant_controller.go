@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -50,6 +51,7 @@ func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.grants(ctx, client.InNamespace(o.GetName()))
 		}), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: objectWorkers}).
 		Complete(r)
 }
 
@@ -75,7 +77,11 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		}
 		return ctrl.Result{}, r.history.gone(ctx, r.Audit, req.NamespacedName, grantEntry)
 	}
-	if err := r.history.seen(ctx, r.Audit, &grant, grant.Status.ObservedGeneration, grantEntry); err != nil {
+	now, err := grantIncarnation(&grant)
+	if err != nil {
+		return ctrl.Result{}, reconcile.TerminalError(err)
+	}
+	if err := r.history.seen(ctx, r.Audit, now, grant.Status.ObservedGeneration, grantEntry); err != nil {
 		return ctrl.Result{}, err
 	}
 
@@ -91,11 +97,11 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		return ctrl.Result{}, fmt.Errorf("reading namespace %s: %w", grant.Namespace, err)
 	}
 
-	now := r.Clock.Now()
-	verdict := entitlement.DecideGrant(&grant, license, namespace.Labels, now)
+	at := r.Clock.Now()
+	verdict := entitlement.DecideGrant(&grant, license, namespace.Labels, at)
 	result := ctrl.Result{}
 	if !verdict.Until.IsZero() {
-		result.RequeueAfter = max(verdict.Until.Sub(now), time.Second)
+		result.RequeueAfter = max(verdict.Until.Sub(at), time.Second)
 	}
 	status := grantStatus(&grant, license, verdict)
 	if equality.Semantic.DeepEqual(status, grant.Status) {

@@ -2,13 +2,18 @@ package controllers
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
+	"github.com/gowebpki/jcs"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/audit"
 )
 
@@ -31,6 +36,33 @@ type incarnation struct {
 	name       types.NamespacedName
 	uid        types.UID
 	generation int64
+	// license is the licence that a grant names; detail is what the spec said, in words, and its hash.
+	license, detail string
+}
+
+// incarnationOf describes an object whose spec says so much in words.
+func incarnationOf(o client.Object, spec any, license, words string) (incarnation, error) {
+	hash, err := specHash(spec)
+	if err != nil {
+		return incarnation{}, fmt.Errorf("hashing the spec of %s: %w", client.ObjectKeyFromObject(o), err)
+	}
+	return incarnation{
+		name: client.ObjectKeyFromObject(o), uid: o.GetUID(), generation: o.GetGeneration(),
+		license: license, detail: fmt.Sprintf("%s; spec sha256:%s", words, hash),
+	}, nil
+}
+
+// specHash is the SHA-256 of a spec's canonical JSON (RFC 8785), by which it can be proved later what was in force.
+func specHash(spec any) (string, error) {
+	plain, err := json.Marshal(spec)
+	if err != nil {
+		return "", err
+	}
+	canonical, err := jcs.Transform(plain)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(canonical)), nil
 }
 
 // history writes the changes of objects of one kind into the audit log. What was logged stands in the object's
@@ -43,8 +75,7 @@ type history struct {
 }
 
 // seen logs what happened to an object since its status was written for the observed generation (0: never).
-func (h *history) seen(ctx context.Context, log AuditLog, o client.Object, observed int64, entry func(incarnation, change) audit.Entry) error {
-	now := incarnation{name: client.ObjectKeyFromObject(o), uid: o.GetUID(), generation: o.GetGeneration()}
+func (h *history) seen(ctx context.Context, log AuditLog, now incarnation, observed int64, entry func(incarnation, change) audit.Entry) error {
 	before, ok := h.get(now.name)
 	if ok && before.uid != now.uid {
 		if err := appendEntry(ctx, log, entry(before, deleted)); err != nil {
@@ -104,10 +135,29 @@ func appendEntry(ctx context.Context, log AuditLog, e audit.Entry) error {
 	return nil
 }
 
+func licenseIncarnation(l *v1alpha1.ModelLicense) (incarnation, error) {
+	repositories := make([]string, len(l.Spec.Images))
+	for i, image := range l.Spec.Images {
+		repositories[i] = image.Repository
+	}
+	return incarnationOf(l, l.Spec, "", fmt.Sprintf("model %s of %s in %s", strings.TrimSpace(l.Spec.Model.Name+" "+l.Spec.Model.Version),
+		l.Spec.Licensor, strings.Join(repositories, ", ")))
+}
+
+func grantIncarnation(g *v1alpha1.ModelGrant) (incarnation, error) {
+	subjects := make([]string, len(g.Spec.Subjects))
+	for i, subject := range g.Spec.Subjects {
+		subjects[i] = subject.Name
+	}
+	return incarnationOf(g, g.Spec, g.Spec.LicenseName, fmt.Sprintf("licence %s for %s, %s, to service accounts %s", g.Spec.LicenseName,
+		g.Spec.Action, g.Spec.Purpose, strings.Join(subjects, ", ")))
+}
+
 func licenseEntry(i incarnation, c change) audit.Entry {
 	return audit.Entry{
 		Type:    [...]audit.Type{created: audit.LicenseCreated, changed: audit.LicenseChanged, deleted: audit.LicenseDeleted}[c],
 		License: audit.ObjectOf(i.meta()),
+		Message: bounded(i.detail),
 	}
 }
 
@@ -116,6 +166,8 @@ func grantEntry(i incarnation, c change) audit.Entry {
 		Type:      [...]audit.Type{created: audit.GrantCreated, changed: audit.GrantChanged, deleted: audit.GrantDeleted}[c],
 		Namespace: i.name.Namespace,
 		Grant:     audit.ObjectOf(i.meta()),
+		License:   audit.Object{Name: i.license},
+		Message:   bounded(i.detail),
 	}
 }
 

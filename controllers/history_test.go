@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +39,40 @@ func (l *recordingLog) types() []audit.Type {
 
 func license(uid string, generation int64) *v1alpha1.ModelLicense {
 	return &v1alpha1.ModelLicense{ObjectMeta: metav1.ObjectMeta{Name: "acme", UID: types.UID(uid), Generation: generation}}
+}
+
+func described(t *testing.T, l *v1alpha1.ModelLicense) incarnation {
+	t.Helper()
+	i, err := licenseIncarnation(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// After a grant is gone, its entries still say whom it named, and prove what it said.
+func TestEntriesSayWhatWasGranted(t *testing.T) {
+	grant := &v1alpha1.ModelGrant{ObjectMeta: metav1.ObjectMeta{Namespace: "ml", Name: "chat", UID: "g", Generation: 2}}
+	grant.Spec = v1alpha1.ModelGrantSpec{
+		LicenseName: "acme", Action: v1alpha1.ActionInference, Purpose: v1alpha1.PurposeInternal,
+		Subjects: []v1alpha1.GrantSubject{{Kind: v1alpha1.SubjectServiceAccount, Name: "llm"}},
+	}
+	before, err := grantIncarnation(grant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []change{created, changed, deleted} {
+		e := grantEntry(before, c)
+		if e.License.Name != "acme" || e.Grant.UID != "g" || e.Grant.Generation != 2 || e.Namespace != "ml" ||
+			!strings.Contains(e.Message, "to service accounts llm; spec sha256:") {
+			t.Errorf("entry %+v does not say what was granted", e)
+		}
+	}
+	grant.Spec.Subjects[0].Name = "other"
+	after, err := grantIncarnation(grant)
+	if err != nil || before.detail == after.detail {
+		t.Errorf("%q, %v: another spec must have another hash than %q", after.detail, err, before.detail)
+	}
 }
 
 func TestHistory(t *testing.T) {
@@ -81,7 +116,7 @@ func TestHistory(t *testing.T) {
 				if s.object == nil {
 					err = h.gone(t.Context(), log, client.ObjectKey{Name: "acme"}, licenseEntry)
 				} else {
-					err = h.seen(t.Context(), log, s.object, s.observed, licenseEntry)
+					err = h.seen(t.Context(), log, described(t, s.object), s.observed, licenseEntry)
 				}
 				if err != nil {
 					t.Fatalf("step %d: %v", i, err)
@@ -97,11 +132,11 @@ func TestHistory(t *testing.T) {
 func TestHistoryTriesAgain(t *testing.T) {
 	var h history
 	log := &recordingLog{err: errors.New("no etcd")}
-	if err := h.seen(t.Context(), log, license("a", 1), 0, licenseEntry); err == nil {
+	if err := h.seen(t.Context(), log, described(t, license("a", 1)), 0, licenseEntry); err == nil {
 		t.Fatal("an entry that could not be written must be an error, so that the status waits for it")
 	}
 	log.err = nil
-	if err := h.seen(t.Context(), log, license("a", 1), 0, licenseEntry); err != nil {
+	if err := h.seen(t.Context(), log, described(t, license("a", 1)), 0, licenseEntry); err != nil {
 		t.Fatal(err)
 	}
 	if got := log.types(); !slices.Equal(got, []audit.Type{audit.LicenseCreated}) {

@@ -14,6 +14,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -22,8 +24,14 @@ import (
 	"modelrights.dev/modelrights/internal/keys"
 )
 
-// retryKeys is how soon a key source that could not be asked is asked again.
-const retryKeys = 30 * time.Second
+const (
+	// retryKeys is how soon a key source that could not be asked is asked again.
+	retryKeys = 30 * time.Second
+
+	// objectWorkers is how many licences, and how many grants, wait at once for their entries to become durable; those
+	// that wait together share a record.
+	objectWorkers = 32
+)
 
 // LicenseReconciler keeps the status of ModelLicenses and writes their changes into the audit log.
 type LicenseReconciler struct {
@@ -59,9 +67,21 @@ func (r *LicenseReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manag
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	return ctrl.NewControllerManagedBy(mgr).Named("modellicense").
 		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.ModelGrant{}, handler.EnqueueRequestsFromMapFunc(licenseOfGrant)).
+		Watches(&v1alpha1.ModelGrant{}, handler.EnqueueRequestsFromMapFunc(licenseOfGrant), builder.WithPredicates(grantCounts)).
 		WatchesMetadata(secret, handler.EnqueueRequestsFromMapFunc(r.licensesOfSecret)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: objectWorkers}).
 		Complete(r)
+}
+
+// grantCounts leaves out changes of a grant that its licence does not count.
+var grantCounts = predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*v1alpha1.ModelGrant)
+		after, ok2 := e.ObjectNew.(*v1alpha1.ModelGrant)
+		return !ok1 || !ok2 || before.Spec.LicenseName != after.Spec.LicenseName ||
+			meta.IsStatusConditionTrue(before.Status.Conditions, v1alpha1.ConditionReady) !=
+				meta.IsStatusConditionTrue(after.Status.Conditions, v1alpha1.ConditionReady)
+	},
 }
 
 func licenseOfGrant(_ context.Context, o client.Object) []reconcile.Request {
@@ -97,7 +117,11 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 		return ctrl.Result{}, r.history.gone(ctx, r.Audit, req.NamespacedName, licenseEntry)
 	}
-	if err := r.history.seen(ctx, r.Audit, &license, license.Status.ObservedGeneration, licenseEntry); err != nil {
+	now, err := licenseIncarnation(&license)
+	if err != nil {
+		return ctrl.Result{}, reconcile.TerminalError(err)
+	}
+	if err := r.history.seen(ctx, r.Audit, now, license.Status.ObservedGeneration, licenseEntry); err != nil {
 		return ctrl.Result{}, err
 	}
 
@@ -110,7 +134,6 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 		material.Wipe()
 	}
-	var err error
 	if facts.readyGrants, err = r.readyGrants(ctx, license.Name); err != nil {
 		return ctrl.Result{}, err
 	}

@@ -32,13 +32,16 @@ func licenseStatus(f licenseFacts) (v1alpha1.ModelLicenseStatus, time.Time) {
 	keysOK := keysReason == v1alpha1.ReasonKeysAvailable
 	setCondition(&status.Conditions, generation, v1alpha1.ConditionKeysAvailable, keysOK, keysReason, keysMessage)
 
-	timeReason, until := entitlement.LicenseTime(f.license, f.now)
+	reason, until := entitlement.DecideLicense(f.license, f.now)
 	switch {
-	case timeReason == v1alpha1.ReasonExpired:
-		setReadiness(&status.Conditions, generation, false, false, timeReason,
+	case reason == v1alpha1.ReasonInvalidSelector:
+		setReadiness(&status.Conditions, generation, false, false, reason,
+			"spec.allowedNamespaces.selector cannot be parsed, so no namespace is allowed; correct its keys and values")
+	case reason == v1alpha1.ReasonExpired:
+		setReadiness(&status.Conditions, generation, false, false, reason,
 			fmt.Sprintf("ended at %s: no pod is admitted and no key released any more; ask %s to renew it", rfc3339(f.license.Spec.Terms.NotAfter.Time), f.license.Spec.Licensor))
-	case timeReason == v1alpha1.ReasonNotYetValid:
-		setReadiness(&status.Conditions, generation, false, true, timeReason,
+	case reason == v1alpha1.ReasonNotYetValid:
+		setReadiness(&status.Conditions, generation, false, true, reason,
 			fmt.Sprintf("holds from %s", rfc3339(f.license.Spec.Terms.NotBefore.Time)))
 	case !keysOK:
 		setReadiness(&status.Conditions, generation, false, retried, keysReason, keysMessage)

@@ -27,6 +27,7 @@ func TestLicenseStatus(t *testing.T) {
 		keyErrors []error
 		notBefore *metav1.Time
 		notAfter  *metav1.Time
+		selector  *metav1.LabelSelector
 
 		ready       metav1.ConditionStatus
 		reason      v1alpha1.Reason
@@ -37,6 +38,10 @@ func TestLicenseStatus(t *testing.T) {
 	}{
 		"everything in place": {
 			keys: oneKey, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable,
+		},
+		"a selector that cannot be parsed": {
+			keys: oneKey, selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team ml": "x"}},
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonInvalidSelector, keysReason: v1alpha1.ReasonKeysAvailable, stalled: true,
 		},
 		"no key": {
 			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonNoKey, keysReason: v1alpha1.ReasonNoKey, stalled: true,
@@ -66,6 +71,7 @@ func TestLicenseStatus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			license := &v1alpha1.ModelLicense{ObjectMeta: metav1.ObjectMeta{Name: "acme", Generation: 7}}
 			license.Spec.Keys = tc.keys
+			license.Spec.AllowedNamespaces.Selector = tc.selector
 			license.Spec.Terms.NotBefore, license.Spec.Terms.NotAfter = tc.notBefore, tc.notAfter
 			status, until := licenseStatus(licenseFacts{license: license, keyErrors: tc.keyErrors, readyGrants: 3, now: testNow})
 

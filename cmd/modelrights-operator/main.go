@@ -4,6 +4,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
+	"strconv"
 
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
@@ -34,6 +36,7 @@ func run(args []string) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
+	limitMemory(os.Getenv("MEMORY_LIMIT_BYTES"))
 	ctrl.SetLogger(zap.New(zap.JSONEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.ISO8601TimeEncoder }), zap.Level(o.zapLevel())))
 	ctx := ctrl.SetupSignalHandler()
 	mgr, err := newManager(ctx, o)
@@ -42,4 +45,12 @@ func run(args []string) error {
 	}
 	ctrl.Log.Info("starting", "version", version.Version)
 	return mgr.Start(ctx)
+}
+
+// limitMemory makes the garbage collector work harder when nine tenths of the container's limit are used, rather than
+// let the kernel end the process. A limit that is no number of bytes is none.
+func limitMemory(bytes string) {
+	if limit, err := strconv.ParseInt(bytes, 10, 64); err == nil && limit > 0 {
+		debug.SetMemoryLimit(limit / 10 * 9)
+	}
 }

@@ -83,6 +83,7 @@ func Decide(r Request, s *Snapshot, now time.Time) Decision {
 		return refused(v1alpha1.ReasonNotGoverned)
 	}
 	slices.SortFunc(found, byLicense)
+	found = slices.Compact(found)
 
 	var best Decision
 	furthest := -1

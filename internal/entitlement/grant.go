@@ -81,11 +81,14 @@ func nextChange(l *v1alpha1.ModelLicense, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// LicenseTime says whether a licence is in its time: Ready, NotYetValid or Expired, and when that changes by itself.
-func LicenseTime(l *v1alpha1.ModelLicense, now time.Time) (v1alpha1.Reason, time.Time) {
-	compiled := &license{ModelLicense: l}
+// DecideLicense says whether anybody can be entitled by a licence now: Ready, InvalidSelector, NotYetValid or Expired,
+// and when that changes by itself (zero where it does not).
+func DecideLicense(l *v1alpha1.ModelLicense, now time.Time) (v1alpha1.Reason, time.Time) {
+	compiled := compileLicense(l)
 	reason := v1alpha1.ReasonReady
-	if r := checkNotBefore(nil, compiled, now); r != "" {
+	if compiled.invalid != nil {
+		reason = v1alpha1.ReasonInvalidSelector
+	} else if r := checkNotBefore(nil, compiled, now); r != "" {
 		reason = r
 	} else if r := checkNotAfter(nil, compiled, now); r != "" {
 		reason = r

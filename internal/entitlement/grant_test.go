@@ -48,7 +48,7 @@ func TestDecideGrant(t *testing.T) {
 	}
 }
 
-func TestLicenseTime(t *testing.T) {
+func TestDecideLicense(t *testing.T) {
 	soon, later := now.Add(time.Hour), now.Add(2*time.Hour)
 	license := chat().NotBefore(soon).NotAfter(later).Obj()
 	for _, test := range []struct {
@@ -58,7 +58,7 @@ func TestLicenseTime(t *testing.T) {
 	}{
 		{now, v1alpha1.ReasonNotYetValid, soon}, {soon, v1alpha1.ReasonReady, later}, {later, v1alpha1.ReasonExpired, time.Time{}},
 	} {
-		if reason, until := LicenseTime(license, test.at); reason != test.want || !until.Equal(test.until) {
+		if reason, until := DecideLicense(license, test.at); reason != test.want || !until.Equal(test.until) {
 			t.Errorf("at %s: %s until %s, want %s until %s", test.at, reason, until, test.want, test.until)
 		}
 	}

@@ -50,8 +50,9 @@ func (x Index[V]) Without(p Pattern, v V) Index[V] {
 // Empty says whether the index holds nothing.
 func (x Index[V]) Empty() bool { return x.root == nil }
 
-// Lookup appends the values whose pattern covers the normalised repository to found, each once, in no order that
-// callers may rely on, and returns it.
+// Lookup appends the values whose pattern covers the normalised repository to found and returns it. They come in no
+// order that callers may rely on, and one may come several times where its pattern covers the repository in several
+// ways.
 func (x Index[V]) Lookup(repository string, found []V) []V {
 	return x.root.lookup(repository, found)
 }
@@ -110,21 +111,9 @@ func (n *node[V]) lookup(rest string, found []V) []V {
 		}
 	}
 	if rest == "" {
-		for _, v := range n.values {
-			found = appendNew(found, v)
-		}
-		return found
+		return append(found, n.values...)
 	}
 	component, tail, _ := strings.Cut(rest, "/")
 	found = n.next[component].lookup(tail, found)
 	return n.next[anyOne].lookup(tail, found)
-}
-
-func appendNew[V comparable](values []V, v V) []V {
-	for _, known := range values {
-		if known == v {
-			return values
-		}
-	}
-	return append(values, v)
 }

@@ -46,6 +46,8 @@ func ParsePattern(repository string) (Pattern, error) {
 	if many > maxAnyMany {
 		return nil, fmt.Errorf("repository %q has more than %d components **", repository, maxAnyMany)
 	}
+	// Twice any number is any number, and would be found in many ways.
+	components = slices.CompactFunc(components, func(a, b string) bool { return a == anyMany && b == anyMany })
 	components[0] = normalHost(components[0])
 	if err := checkSample(repository, strings.Join(sample, "/"), components[0]); err != nil {
 		return nil, err

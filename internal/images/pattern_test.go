@@ -60,7 +60,7 @@ func TestPatternMatches(t *testing.T) {
 				if got := pattern.Matches(ref.Repository); got != want {
 					t.Errorf("%s matches %s: %t, want %t", test.pattern, raw, got, want)
 				}
-				if got := len(index.Lookup(ref.Repository, nil)) == 1; got != want {
+				if got := len(index.Lookup(ref.Repository, nil)) > 0; got != want {
 					t.Errorf("%s is found for %s: %t, want %t", test.pattern, raw, got, want)
 				}
 			}
@@ -141,6 +141,7 @@ func TestIndex(t *testing.T) {
 		for name, index := range map[string]Index[string]{"grown": grown, "built": built} {
 			got := index.Lookup(repository, nil)
 			slices.Sort(got)
+			got = slices.Compact(got)
 			if !slices.Equal(got, want) {
 				t.Errorf("the %s index finds %v for %s, want %v", name, got, repository, want)
 			}

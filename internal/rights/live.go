@@ -17,8 +17,8 @@ import (
 const (
 	// liveRate and liveBurst bound the live reads of one replica a second, so that a tenant who retries a denied
 	// workload for ever costs the API server little.
-	liveRate  = 25
-	liveBurst = 50
+	liveRate  = 100
+	liveBurst = 200
 
 	// liveTimeout ends a read that a webhook's caller, who waits 3 s in all, no longer waits for.
 	liveTimeout = 2 * time.Second
@@ -112,13 +112,13 @@ func (f *found) changesTo(s *entitlement.Snapshot, namespace string) entitlement
 		}
 	}
 	for name, g := range f.grants {
-		if k, ok := known[name]; !ok || k.UID != g.UID || k.ResourceVersion != g.ResourceVersion {
+		if k, ok := known[name]; !ok || k.UID != g.UID || k.Generation != g.Generation {
 			changes.Grants[entitlement.GrantKey{Namespace: namespace, Name: name}] = g
 		}
 	}
 	for name, l := range f.licenses {
 		k := s.License(name)
-		if same := k == nil && l == nil || k != nil && l != nil && k.UID == l.UID && k.ResourceVersion == l.ResourceVersion; !same {
+		if same := k == nil && l == nil || k != nil && l != nil && k.UID == l.UID && k.Generation == l.Generation; !same {
 			changes.Licenses[name] = l
 		}
 	}

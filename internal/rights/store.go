@@ -55,7 +55,7 @@ func (s *Store) Watch(ctx context.Context, informers cache.Informers) (func(cont
 		}
 		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { s.observe(o, false) },
-			UpdateFunc: func(_, o any) { s.observe(o, false) },
+			UpdateFunc: func(old, o any) { s.update(old, o) },
 			DeleteFunc: func(o any) { s.observe(o, true) },
 		})
 		if err != nil {
@@ -86,7 +86,7 @@ func (s *Store) Snapshot() (*entitlement.Snapshot, bool) {
 	return s.current, synced
 }
 
-// Subscribe calls f with each licence and grant that is written or removed from now on, once the snapshot takes account
+// Subscribe calls f with each licence and grant whose spec is written or which is removed from now on, once the snapshot takes account
 // of it; for one that is removed, with its last state. F must not modify the object, and others wait while it runs.
 func (s *Store) Subscribe(f func(client.Object)) {
 	s.mu.Lock()
@@ -122,24 +122,40 @@ func (s *Store) NamespaceLabels(ctx context.Context, namespace string, live bool
 	return ns.Labels, nil
 }
 
+// update takes notice of a new state where the spec is another: status and labels matter to nobody here.
+func (s *Store) update(old, updated any) {
+	before, ok1 := old.(client.Object)
+	after, ok2 := updated.(client.Object)
+	if ok1 && ok2 && before.GetUID() == after.GetUID() && before.GetGeneration() == after.GetGeneration() {
+		return
+	}
+	s.observe(updated, false)
+}
+
+// observe takes notice of an object, and tells subscribers.
 func (s *Store) observe(object any, gone bool) {
+	object, subscribers := s.take(object, gone)
+	if changed, ok := object.(client.Object); ok {
+		for _, f := range subscribers {
+			f(changed)
+		}
+	}
+}
+
+// take puts an object among the pending changes, and returns it and the subscribers.
+func (s *Store) take(object any, gone bool) (any, []func(client.Object)) {
 	if tombstone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 		object = tombstone.Obj
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch o := object.(type) {
 	case *v1alpha1.ModelLicense:
 		s.pending.Licenses[o.Name] = unlessGone(o, gone)
 	case *v1alpha1.ModelGrant:
 		s.pending.Grants[entitlement.GrantKey{Namespace: o.Namespace, Name: o.Name}] = unlessGone(o, gone)
 	}
-	subscribers := s.subscribers
-	s.mu.Unlock()
-	if changed, ok := object.(client.Object); ok {
-		for _, f := range subscribers {
-			f(changed)
-		}
-	}
+	return object, s.subscribers
 }
 
 func unlessGone[T any](object *T, gone bool) *T {

@@ -215,9 +215,13 @@ func TestSubscribersSeeTheSnapshotWithTheChange(t *testing.T) {
 		}
 		seen = append(seen, o.GetName())
 	})
-	s.observe(builders.License("new").Repository("registry.example.com/models/new").Obj(), false)
+	license := builders.License("new").Repository("registry.example.com/models/new").Obj()
+	s.observe(license, false)
+	labelled := license.DeepCopy()
+	labelled.Labels = map[string]string{"team": "vision"}
+	s.update(license, labelled)
 	if len(seen) != 1 || seen[0] != "new" {
-		t.Errorf("told of %v, want new", seen)
+		t.Errorf("told of %v, want new once: its labels are nothing to look again for", seen)
 	}
 }
 
