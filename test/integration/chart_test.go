@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -14,6 +15,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -128,25 +130,47 @@ var _ = Describe("Chart", Ordered, func() {
 		}
 	})
 
-	It("keeps the CA that the operator filled in when it is upgraded", func(ctx SpecContext) {
+	It("keeps the CA and the path that the operator filled in when it is upgraded", func(ctx SpecContext) {
 		operator := actingAs(config, operatorUser, "system:serviceaccounts")
-		bundle := []byte("any bytes: nobody is called with them here")
+		bundle, path := []byte("any bytes: nobody is called with them here"), "/any-path"
+		fill := func(webhook *admissionregistrationv1.WebhookClientConfig) {
+			GinkgoHelper()
+			Expect(webhook.Service.Path).To(BeNil())
+			webhook.CABundle, webhook.Service.Path = bundle, &path
+		}
 		name := client.ObjectKey{Name: "modelrights-pods"}
 		validating := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 		Expect(operator.Get(ctx, name, validating)).To(Succeed())
-		validating.Webhooks[0].ClientConfig.CABundle = bundle
+		fill(&validating.Webhooks[0].ClientConfig)
 		Expect(operator.Update(ctx, validating, client.FieldOwner("modelrights-operator"))).To(Succeed())
 		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{}
 		Expect(operator.Get(ctx, name, mutating)).To(Succeed())
-		mutating.Webhooks[0].ClientConfig.CABundle = bundle
+		fill(&mutating.Webhooks[0].ClientConfig)
 		Expect(operator.Update(ctx, mutating, client.FieldOwner("modelrights-operator"))).To(Succeed())
 
 		helm("upgrade", "modelrights", "../../charts/modelrights", "--set", "exemptNamespaces={restricted,monitoring}")
 		Expect(admin.Get(ctx, name, validating)).To(Succeed())
 		Expect(validating.Webhooks[0].NamespaceSelector.MatchExpressions[0].Values).To(ContainElement("monitoring"))
-		Expect(validating.Webhooks[0].ClientConfig.CABundle).To(Equal(bundle))
 		Expect(admin.Get(ctx, name, mutating)).To(Succeed())
-		Expect(mutating.Webhooks[0].ClientConfig.CABundle).To(Equal(bundle))
+		for _, webhook := range []admissionregistrationv1.WebhookClientConfig{validating.Webhooks[0].ClientConfig, mutating.Webhooks[0].ClientConfig} {
+			Expect(webhook.CABundle).To(Equal(bundle))
+			Expect(webhook.Service.Path).To(HaveValue(Equal(path)))
+		}
+	})
+
+	It("lets the operator publish and watch the CA, and no other ConfigMap", func(ctx SpecContext) {
+		operator := actingAs(config, operatorUser, "system:serviceaccounts")
+		publish := func(name string) error {
+			return operator.Apply(ctx, applycorev1.ConfigMap(name, nodeNamespace).WithData(map[string]string{"ca.crt": "any"}), client.FieldOwner("modelrights-operator"))
+		}
+		Expect(publish("other")).To(WithTransform(apierrors.IsForbidden, BeTrue()))
+		Expect(publish("modelrights-ca")).To(Succeed(), "created")
+		Expect(publish("modelrights-ca")).To(Succeed(), "written again")
+
+		var found corev1.ConfigMapList
+		Expect(operator.List(ctx, &found, client.InNamespace(nodeNamespace), client.MatchingFields{"metadata.name": "modelrights-ca"})).To(Succeed())
+		Expect(found.Items).To(HaveLen(1))
+		Expect(operator.List(ctx, &found, client.InNamespace(nodeNamespace))).To(WithTransform(apierrors.IsForbidden, BeTrue()))
 	})
 
 	It("is installed once in a cluster", func() {
@@ -157,28 +181,45 @@ var _ = Describe("Chart", Ordered, func() {
 
 	DescribeTable("gives the accounts what they need and no more",
 		func(ctx SpecContext, user, namespace, verb, group, resource, name string, want bool) {
+			resource, subresource, _ := strings.Cut(resource, "/")
 			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 				User: user, Groups: []string{"system:serviceaccounts", "system:authenticated"},
 				ResourceAttributes: &authorizationv1.ResourceAttributes{
-					Namespace: namespace, Verb: verb, Group: group, Resource: resource, Name: name,
+					Namespace: namespace, Verb: verb, Group: group, Resource: resource, Subresource: subresource, Name: name,
 				},
 			}}
 			Expect(admin.Create(ctx, review)).To(Succeed())
-			Expect(review.Status.Allowed).To(Equal(want), "%s: %s %s/%s in %q", user, verb, resource, name, namespace)
+			Expect(review.Status.Allowed).To(Equal(want), "%s: %s %s/%s %s in %q", user, verb, resource, subresource, name, namespace)
 		},
 		Entry(nil, operatorUser, operatorNamespace, "get", "", "secrets", "acme-key", true),
 		Entry(nil, operatorUser, operatorNamespace, "update", "", "secrets", "modelrights-serving-cert", true),
 		Entry(nil, operatorUser, operatorNamespace, "update", "", "secrets", "acme-key", false),
+		Entry(nil, operatorUser, operatorNamespace, "patch", "", "secrets", "modelrights-serving-cert", false),
+		Entry(nil, operatorUser, operatorNamespace, "create", "", "secrets", "modelrights-webhook-path", true),
+		Entry(nil, operatorUser, operatorNamespace, "get", "", "secrets", "modelrights-webhook-path", true),
+		Entry(nil, operatorUser, operatorNamespace, "update", "", "secrets", "modelrights-webhook-path", false),
 		Entry(nil, operatorUser, operatorNamespace, "delete", "", "secrets", "acme-key", false),
+		Entry(nil, operatorUser, operatorNamespace, "update", "coordination.k8s.io", "leases", "modelrights-operator", true),
+		Entry(nil, operatorUser, operatorNamespace, "update", "coordination.k8s.io", "leases", "other", false),
 		Entry(nil, operatorUser, "ml-prod", "get", "", "secrets", "any", false),
 		Entry(nil, operatorUser, nodeNamespace, "get", "", "secrets", "any", false),
 		Entry(nil, operatorUser, nodeNamespace, "patch", "", "configmaps", "modelrights-ca", true),
+		Entry(nil, operatorUser, nodeNamespace, "watch", "", "configmaps", "modelrights-ca", true),
+		Entry(nil, operatorUser, nodeNamespace, "watch", "", "configmaps", "", false),
 		Entry(nil, operatorUser, nodeNamespace, "patch", "", "configmaps", "other", false),
+		Entry(nil, operatorUser, nodeNamespace, "create", "", "configmaps", "other", false),
+		Entry(nil, operatorUser, nodeNamespace, "delete", "", "configmaps", "modelrights-ca", false),
+		Entry(nil, operatorUser, operatorNamespace, "get", "", "configmaps", "any", false),
 		Entry(nil, operatorUser, "ml-prod", "get", "", "pods", "any", true),
 		Entry(nil, operatorUser, "ml-prod", "patch", "", "pods", "any", false),
+		Entry(nil, operatorUser, "ml-prod", "patch", "", "pods/status", "any", true),
+		Entry(nil, operatorUser, "ml-prod", "update", "", "pods/status", "any", false),
+		Entry(nil, operatorUser, "ml-prod", "update", "modelrights.dev", "modelgrants/status", "any", true),
+		Entry(nil, operatorUser, "ml-prod", "patch", "modelrights.dev", "modelgrants/status", "any", false),
 		Entry(nil, operatorUser, "ml-prod", "create", "", "pods", "any", false),
 		Entry(nil, operatorUser, "ml-prod", "delete", "", "pods", "any", false),
 		Entry(nil, operatorUser, "", "update", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", true),
+		Entry(nil, operatorUser, "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", false),
 		Entry(nil, operatorUser, "", "update", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "other", false),
 		Entry(nil, operatorUser, "", "create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", false),
 		Entry(nil, operatorUser, "", "create", "modelrights.dev", "modelauditrecords", "", true),
