@@ -14,20 +14,42 @@ const MaxLeafBytes = 4096
 // Bounds of an entry's strings, in bytes of their JSON form. Together with the names of the fields they stay below
 // MaxLeafBytes whatever the strings hold. An attacker chooses image names, and the names of pods' owners.
 const (
-	maxType      = 32
-	maxID        = 112
+	maxType      = 20
+	maxID        = 104 // Admitted, two UIDs and a generation
 	maxWriter    = 63
 	maxNamespace = 63
 	maxName      = 253 // metadata.name: a DNS subdomain
 	maxLabel     = 63  // a DNS label; licences' names are at most 50
-	maxUID       = 64
-	maxReason    = 64
-	maxMessage   = 512
+	maxUID       = 40
+	maxReason    = 40
 	maxActor     = 200
-	maxImage     = 512 // repository of 255, tag of 128, digest of 71
-	maxImages    = 640 // of all images together, with their quotes and commas
-	maxKeys      = 200 // of all key names together, with their quotes and commas
 )
+
+// textBounds are the bounds that differ by what an entry is about, in bytes of JSON.
+type textBounds struct {
+	message int
+	image   int
+	images  int // of all images together, with their quotes and commas
+	keys    int // of all key names together, with their quotes and commas
+	of      int
+}
+
+var (
+	// evidenceBounds hold what happened whole: an image of repository (255), tag (128) and digest (71), and 8 keys of 63
+	// characters, as many as a licence has.
+	evidenceBounds = textBounds{message: 400, image: 512, images: 640, keys: 560, of: len(ellipsis)}
+	// denialBounds are tighter, since tenants cause denials at will.
+	denialBounds = textBounds{message: 320, image: 256, images: 320, keys: maxLabel + listOverhead, of: maxID}
+)
+
+func boundsOf(t Type) textBounds {
+	switch t {
+	case Denied, KeyRefused, DenialsRepeated, Gap:
+		return denialBounds
+	default:
+		return evidenceBounds
+	}
+}
 
 // maxInteger is the largest integer that JSON (RFC 8785, IEEE 754) holds exactly.
 const maxInteger = 1<<53 - 1
@@ -41,7 +63,7 @@ const (
 
 // bounded returns the entry with every string within its bound, and Truncated set if something had to give way.
 func (e Entry) bounded() Entry {
-	b := bounder{}
+	b, limits := bounder{}, boundsOf(e.Type)
 	e.Type = Type(b.text(string(e.Type), maxType))
 	e.ID = b.text(e.ID, maxID)
 	e.Writer = b.text(e.Writer, maxWriter)
@@ -52,12 +74,12 @@ func (e Entry) bounded() Entry {
 	e.Node = b.text(e.Node, maxName)
 	e.License = b.object(e.License, maxLabel)
 	e.Grant = b.object(e.Grant, maxName)
-	e.Keys = b.list(e.Keys, maxLabel, maxKeys)
-	e.Images = b.list(e.Images, maxImage, maxImages)
+	e.Keys = b.list(e.Keys, maxLabel, limits.keys)
+	e.Images = b.list(e.Images, limits.image, limits.images)
 	e.Reason = v1alpha1.Reason(b.text(string(e.Reason), maxReason))
-	e.Message = b.text(e.Message, maxMessage)
+	e.Message = b.text(e.Message, limits.message)
 	e.Count = b.integer(e.Count)
-	e.Of = b.text(e.Of, maxID)
+	e.Of = b.text(e.Of, limits.of)
 	e.Actor = b.text(e.Actor, maxActor)
 	e.Truncated = e.Truncated || b.cut
 	return e

@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -242,6 +243,10 @@ func TestHonestEntriesAreNotShortened(t *testing.T) {
 	e.ServiceAccount, e.Node, e.Grant.Name = strings.Repeat("s", 253), strings.Repeat("n", 253), strings.Repeat("g", 253)
 	e.Namespace, e.License.Name = strings.Repeat("n", 63), strings.Repeat("l", 50)
 	e.Pod.UID = "8d2ac5a5-0e4c-4a4b-9f5e-1c64ad2c4b1e"
+	e.Keys = nil
+	for n := range 8 {
+		e.Keys = append(e.Keys, strings.Repeat("k", 62)+strconv.Itoa(n))
+	}
 	e.Images = []string{"registry.example.com/" + strings.Repeat("r", 234) + ":" + strings.Repeat("t", 128) + "@sha256:" + strings.Repeat("0", 64)}
 	e = e.complete(noon, "modelrights-operator-7d9f8b6c5d-x2x4z")
 	if e.Truncated {
