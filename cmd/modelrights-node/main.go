@@ -20,6 +20,7 @@ import (
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/keyservice/client"
 	"modelrights.dev/modelrights/internal/nodedriver"
+	"modelrights.dev/modelrights/internal/secrecy"
 	"modelrights.dev/modelrights/internal/version"
 )
 
@@ -102,8 +103,12 @@ func (s settings) check(rest []string) error {
 func run(ctx context.Context, s settings) error {
 	log := newLog(os.Stdout, s.logLevel == "debug")
 	log.Info("Starting", "version", version.Version, "node", s.nodeName)
-	if err := nodedriver.GuardMemory(); err != nil {
-		log.Error(err, "Keys that pass through may reach swap or a core dump")
+	if err := secrecy.DisableCoreDumps(); err != nil {
+		log.Error(err, "Keys that pass through may reach a core dump")
+	}
+	lockErr := secrecy.LockMemory()
+	if lockErr != nil {
+		log.Error(lockErr, "The driver's memory is not locked: no key is fetched while swap is on")
 	}
 	keyService, err := client.New(s.keyService)
 	if err != nil {
@@ -118,7 +123,9 @@ func run(ctx context.Context, s settings) error {
 		Keys:       keyService,
 		Mounts:     nodedriver.LinuxMounts{},
 		SwapAreas:  nodedriver.ReadSwapAreas,
-		Log:        log,
+		// Without it the driver fetches no key where swap is on.
+		MemoryLocked: lockErr == nil,
+		Log:          log,
 	})
 	server, err := nodedriver.NewServer(driver, nodedriver.Sockets{
 		CSI:          s.csiSocket,

@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
+	"modelrights.dev/modelrights/internal/secrecy"
 	"modelrights.dev/modelrights/internal/version"
 )
 
@@ -38,6 +39,9 @@ func run(args []string) error {
 	}
 	limitMemory(os.Getenv("MEMORY_LIMIT_BYTES"))
 	ctrl.SetLogger(zap.New(zap.JSONEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.ISO8601TimeEncoder }), zap.Level(o.zapLevel())))
+	if err := secrecy.DisableCoreDumps(); err != nil {
+		ctrl.Log.Error(err, "keys that pass through may reach a core dump")
+	}
 	ctx := ctrl.SetupSignalHandler()
 	mgr, err := newManager(ctx, o)
 	if err != nil {

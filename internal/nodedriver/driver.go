@@ -34,7 +34,9 @@ type Options struct {
 	Mounts Mounts
 	// SwapAreas lists the swap areas that are in use: ReadSwapAreas.
 	SwapAreas func() ([]string, error)
-	// Log takes a line for each key that was mounted or refused.
+	// MemoryLocked says that the driver's own memory is kept from swap. Where it is not, no key is fetched while swap is on.
+	MemoryLocked bool
+	// Log takes a line for each key that was mounted, and the Server's for each call that failed.
 	Log logr.Logger
 }
 

@@ -141,6 +141,7 @@ type rig struct {
 	keys   *fakeKeys
 	swaps  []string
 	swap   error
+	locked bool
 	log    *bytes.Buffer
 	mu     sync.Mutex
 }
@@ -148,7 +149,7 @@ type rig struct {
 func newRig() *rig {
 	return &rig{
 		mounts: &fakeMounts{stacks: map[string][]fakeMount{}, noSwap: true, fail: map[string]error{}},
-		keys:   &fakeKeys{}, log: &bytes.Buffer{},
+		keys:   &fakeKeys{}, locked: true, log: &bytes.Buffer{},
 	}
 }
 
@@ -156,13 +157,20 @@ func newRig() *rig {
 func (r *rig) driver() *Driver {
 	return New(Options{
 		NodeName: "node-a", KubeletDir: kubeletDir, Version: "test", Keys: r.keys, Mounts: r.mounts,
-		SwapAreas: func() ([]string, error) { return r.swaps, r.swap },
+		SwapAreas: func() ([]string, error) { return r.swaps, r.swap }, MemoryLocked: r.locked,
 		Log: funcr.NewJSON(func(line string) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.log.WriteString(line + "\n")
 		}, funcr.Options{Verbosity: 9}),
 	})
+}
+
+// logged lists the lines of the log that hold a text.
+func (r *rig) logged(text string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(strings.Split(r.log.String(), "\n"), func(line string) bool { return !strings.Contains(line, text) })
 }
 
 // publishRequest is kubelet's call for an inline volume, with tokens in the secrets.

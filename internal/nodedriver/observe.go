@@ -7,10 +7,13 @@ import (
 	"path"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
 type metrics struct {
@@ -45,18 +48,33 @@ func NewServer(driver *Driver, sockets Sockets, registry prometheus.Registerer) 
 	}, nil
 }
 
-// observe counts and logs a call. Requests are never logged: they carry tokens.
+// observe counts and logs a call. It alone logs failures, those of the key service among them. Requests are never logged
+// as they are: they carry tokens.
 func (s *Server) observe(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	started := time.Now()
 	resp, err := next(ctx, req)
 	method, code := path.Base(info.FullMethod), status.Code(err)
 	s.metrics.calls.WithLabelValues(method, code.String()).Inc()
 	s.metrics.seconds.WithLabelValues(method).Observe(time.Since(started).Seconds())
-	log := s.driver.options.Log.WithValues("method", method, "code", code.String())
+	log := s.driver.options.Log.WithValues("method", method, "code", code.String()).WithValues(subject(req)...)
 	if code != codes.OK {
 		log.Info("Call failed", "error", status.Convert(err).Message())
 	} else {
 		log.V(1).Info("Call answered")
 	}
 	return resp, err
+}
+
+// subject is which volume a call is about, and of which pod and licence as far as the call says so: keys and values for a
+// log.
+func subject(req any) []any {
+	var values []any
+	if v, ok := req.(interface{ GetVolumeId() string }); ok {
+		values = append(values, "volume", v.GetVolumeId())
+	}
+	if v, ok := req.(*csi.NodePublishVolumeRequest); ok {
+		c := v.GetVolumeContext()
+		values = append(values, "namespace", c[contextPodNamespace], "pod", c[contextPodName], "license", c[v1alpha1.VolumeAttributeLicense])
+	}
+	return values
 }

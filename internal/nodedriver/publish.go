@@ -46,9 +46,6 @@ func (d *Driver) publish(ctx context.Context, req *csi.NodePublishVolumeRequest)
 	if err != nil {
 		return err
 	}
-	log := d.options.Log.WithValues("namespace", request.Volume.PodNamespace, "pod", request.Volume.PodName,
-		"license", request.Volume.License, "volume", request.Volume.Handle)
-
 	// Before the key is asked for: a release that could not be used would stand in the audit log.
 	noSwap, err := d.memory()
 	if err != nil {
@@ -56,7 +53,6 @@ func (d *Driver) publish(ctx context.Context, req *csi.NodePublishVolumeRequest)
 	}
 	response, err := d.options.Keys.Release(ctx, request)
 	if err != nil {
-		log.Info("Key refused", "error", err.Error())
 		return statusOf(err)
 	}
 	defer response.Wipe()
@@ -69,10 +65,9 @@ func (d *Driver) publish(ctx context.Context, req *csi.NodePublishVolumeRequest)
 		return status.Errorf(codes.Internal, "what is left at the target cannot be unmounted: %v", err)
 	}
 	if err := d.options.Mounts.Attach(req.GetTargetPath(), response.Files, noSwap); err != nil {
-		log.Error(err, "Key not mounted")
 		return status.Errorf(codes.Internal, "the key cannot be mounted: %v", err)
 	}
-	log.Info("Key mounted")
+	d.options.Log.Info("Key mounted", subject(req)...)
 	return nil
 }
 
@@ -94,6 +89,6 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 	if err := d.options.Mounts.Remove(target); err != nil {
 		return nil, status.Errorf(codes.Internal, "the target cannot be removed: %v", err)
 	}
-	d.options.Log.Info("Key unmounted", "volume", req.GetVolumeId())
+	d.options.Log.Info("Key unmounted", subject(req)...)
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }

@@ -92,6 +92,12 @@ func TestPublishRefused(t *testing.T) {
 		"swap is on and noswap unknown": {change: func(r *rig, _ *csi.NodePublishVolumeRequest) {
 			r.mounts.noSwap, r.swaps = false, []string{"/dev/sda2"}
 		}, code: codes.FailedPrecondition, says: "/dev/sda2"},
+		"swap is on and the driver's memory not locked": {change: func(r *rig, _ *csi.NodePublishVolumeRequest) {
+			r.locked, r.swaps = false, []string{"/dev/sda2"}
+		}, code: codes.FailedPrecondition, says: "could not lock its memory"},
+		"swap cannot be told and the driver's memory is not locked": {change: func(r *rig, _ *csi.NodePublishVolumeRequest) {
+			r.locked, r.swap = false, errBroken
+		}, code: codes.Internal},
 		"swap cannot be told": {change: func(r *rig, _ *csi.NodePublishVolumeRequest) {
 			r.mounts.noSwap, r.swap = false, errBroken
 		}, code: codes.Internal},
@@ -107,8 +113,8 @@ func TestPublishRefused(t *testing.T) {
 			r.keys.err = &protocol.Error{Reason: v1alpha1.ReasonKeySecretMissing, Message: "no Secret"}
 		}, code: codes.FailedPrecondition, says: "no Secret", asked: true},
 		"service down": {change: func(r *rig, _ *csi.NodePublishVolumeRequest) {
-			r.keys.err = &protocol.Error{Reason: v1alpha1.ReasonLookupFailed, Message: "unreachable", Temporary: true}
-		}, code: codes.Unavailable, says: "LookupFailed: unreachable", asked: true},
+			r.keys.err = &protocol.Error{Reason: v1alpha1.ReasonKeyServiceUnreachable, Message: "no answer", Temporary: true}
+		}, code: codes.Unavailable, says: "KeyServiceUnreachable: no answer", asked: true},
 		"an error of another kind": {change: func(r *rig, _ *csi.NodePublishVolumeRequest) { r.keys.err = errBroken },
 			code: codes.Internal, asked: true},
 
@@ -149,7 +155,19 @@ func TestPublishWithoutSwap(t *testing.T) {
 	}
 }
 
-// With noswap, swap on the node does not matter.
+// Without swap, the driver's memory need not be locked, and the tmpfs is noswap all the same.
+func TestPublishFromUnlockedMemory(t *testing.T) {
+	r := newRig()
+	r.locked = false
+	if _, err := r.driver().NodePublishVolume(t.Context(), publishRequest()); err != nil {
+		t.Fatal(err)
+	}
+	if !r.mounts.stacks[target][0].noSwap {
+		t.Error("the tmpfs is not noswap")
+	}
+}
+
+// With noswap and locked memory, swap on the node does not matter.
 func TestPublishWithSwapKeptOut(t *testing.T) {
 	r := newRig()
 	r.swaps = []string{"/swapfile"}

@@ -17,6 +17,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
 // running is a server on real sockets.
@@ -99,6 +100,15 @@ func TestServedToKubelet(t *testing.T) {
 	bad.VolumeContext["more"] = "x"
 	if _, err := node.NodePublishVolume(t.Context(), bad); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("publish with a bad attribute: %v", err)
+	}
+	r.keys.err = &protocol.Error{Reason: v1alpha1.ReasonNoGrant, Message: "no grant"}
+	refused := publishRequest()
+	refused.TargetPath = kubeletDir + "/pods/refused/mount"
+	if _, err := node.NodePublishVolume(t.Context(), refused); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("publish without a grant: %v", err)
+	}
+	if lines := r.logged("no grant"); len(lines) != 1 || !strings.Contains(lines[0], `"pod":"llm-0"`) {
+		t.Errorf("a refusal must be logged once, with its pod: %q", lines)
 	}
 	if _, err := node.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("stage: %v", err)
