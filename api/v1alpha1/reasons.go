@@ -62,6 +62,10 @@ const (
 	ReasonPodGone Reason = "PodGone"
 	// ReasonAuditUnavailable means that the audit entry could not be written, so the key was not released.
 	ReasonAuditUnavailable Reason = "AuditUnavailable"
+	// ReasonTooManyRequests means that keys are asked for more often than a pod, a node or an address may; it is tried again.
+	ReasonTooManyRequests Reason = "TooManyRequests"
+	// ReasonKeyServiceUnreachable means that the node driver got no answer from the key service, or none it understands.
+	ReasonKeyServiceUnreachable Reason = "KeyServiceUnreachable"
 )
 
 // Reasons of conditions on licences and grants, besides those above.

@@ -223,9 +223,9 @@ func TestBothEnds(t *testing.T) {
 	write(t, tokenFile, []byte(driverToken))
 	other, _ := certificates(t)
 	write(t, caFile, other)
-	refusedWith(v1alpha1.ReasonLookupFailed, true)
+	refusedWith(v1alpha1.ReasonKeyServiceUnreachable, true)
 	write(t, caFile, []byte("no certificate"))
-	refusedWith(v1alpha1.ReasonLookupFailed, true)
+	refusedWith(v1alpha1.ReasonKeyServiceUnreachable, true)
 	write(t, caFile, append(other, s.ca...))
 	if _, err := c.Release(t.Context(), &w.request); err != nil {
 		t.Errorf("after the CA is back: %v", err)
@@ -255,7 +255,7 @@ func TestBothEnds(t *testing.T) {
 	if err := s.server.Ready(nil); err == nil {
 		t.Error("ready after it was stopped")
 	}
-	refusedWith(v1alpha1.ReasonLookupFailed, true)
+	refusedWith(v1alpha1.ReasonKeyServiceUnreachable, true)
 }
 
 // gathered returns counters, and counts of histograms, by name and label values.
@@ -345,7 +345,7 @@ func TestClientAgainstOthers(t *testing.T) {
 			c, _, _ := clientFor(t, &served{url: server.URL, ca: ca})
 			_, err := c.Release(t.Context(), &protocol.ReleaseRequest{PodToken: podToken})
 			var refusal *protocol.Error
-			if !errors.As(err, &refusal) || !refusal.Temporary || refusal.Reason != v1alpha1.ReasonLookupFailed {
+			if !errors.As(err, &refusal) || !refusal.Temporary || refusal.Reason != v1alpha1.ReasonKeyServiceUnreachable {
 				t.Fatalf("error %v, want a temporary one", err)
 			}
 			if strings.Contains(err.Error(), "SECRET") {

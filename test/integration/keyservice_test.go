@@ -326,7 +326,7 @@ var _ = Describe("Key service", Ordered, func() {
 		request := asked(ctx, p)
 		key, err := killed.release(ctx, driver, request)
 		Expect(key).To(BeEmpty())
-		Expect(err).To(beRefused(v1alpha1.ReasonLookupFailed))
+		Expect(err).To(beRefused(v1alpha1.ReasonKeyServiceUnreachable))
 		Expect(w.entries(ctx, audit.KeyReleased, p)).To(HaveLen(1), "the entry was durable before the kill")
 
 		key, err = killed.release(ctx, driver, request)

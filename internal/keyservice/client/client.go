@@ -37,7 +37,7 @@ type Options struct {
 	CAFile string
 	// TokenFile holds the driver's token, of protocol.AudienceDriver. It is read again at every call, since kubelet renews it.
 	TokenFile string
-	// Timeout bounds one call; 0 means DefaultCallTimeout.
+	// Timeout bounds one call, from when it is made; 0 means DefaultCallTimeout.
 	Timeout time.Duration
 }
 
@@ -45,6 +45,8 @@ type Options struct {
 type Client struct {
 	options  Options
 	endpoint string
+	// slots has an element for each call under way: protocol.MaxCallsPerNode at most, further ones wait.
+	slots chan struct{}
 
 	mu        sync.Mutex
 	ca        []byte
@@ -63,12 +65,25 @@ func New(options Options) (*Client, error) {
 	if options.Timeout == 0 {
 		options.Timeout = DefaultCallTimeout
 	}
-	return &Client{options: options, endpoint: u.JoinPath(protocol.ReleasePath).String()}, nil
+	return &Client{options: options, endpoint: u.JoinPath(protocol.ReleasePath).String(), slots: make(chan struct{}, protocol.MaxCallsPerNode)}, nil
 }
 
-// Release asks for the key of a volume. Every error is an *protocol.Error: a refusal of the service, or, temporary, that it could
+// Release asks for the key of a volume. Every error is a *protocol.Error: a refusal of the service, or, temporary, that it could
 // not be reached. The caller wipes the response.
+//
+// It makes at most protocol.MaxCallsPerNode calls at the same time. Others wait their turn, as long as ctx allows.
 func (c *Client) Release(ctx context.Context, request *protocol.ReleaseRequest) (*protocol.ReleaseResponse, error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return nil, unreachable("the call did not get its turn among this node's others", ctx.Err())
+	}
+	return c.call(ctx, request)
+}
+
+// call makes one call.
+func (c *Client) call(ctx context.Context, request *protocol.ReleaseRequest) (*protocol.ReleaseResponse, error) {
 	token, err := os.ReadFile(c.options.TokenFile)
 	if err != nil {
 		return nil, unreachable("the node driver's own token cannot be read", err)
@@ -132,7 +147,7 @@ func decode(status int, content []byte) (*protocol.ReleaseResponse, error) {
 
 func unreachable(message string, cause error) *protocol.Error {
 	return &protocol.Error{
-		Reason: v1alpha1.ReasonLookupFailed, Temporary: true, Cause: cause,
+		Reason: v1alpha1.ReasonKeyServiceUnreachable, Temporary: true, Cause: cause,
 		Message: fmt.Sprintf("%s: %v", message, cause),
 		Remedy:  protocol.RemedyRetry,
 	}
@@ -163,7 +178,7 @@ func (c *Client) currentTransport() (*http.Transport, error) {
 		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool},
 		TLSHandshakeTimeout:    dialTimeout,
-		MaxIdleConnsPerHost:    4,
+		MaxIdleConnsPerHost:    protocol.MaxCallsPerNode,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 16 << 10,
 		DisableCompression:     true,

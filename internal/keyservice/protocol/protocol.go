@@ -7,6 +7,7 @@ package protocol
 
 import (
 	"fmt"
+	"time"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
@@ -29,6 +30,10 @@ const (
 
 	// MaxHeaderBytes bounds a request's head, of which the driver's token is the bulk.
 	MaxHeaderBytes = 32 << 10
+
+	// MaxCallsPerNode is how many calls of one node a replica of the key service works on at the same time. The driver makes
+	// no more, so that its calls wait on the node and for as long as kubelet gives them.
+	MaxCallsPerNode = 4
 )
 
 // Volume says for which volume of which pod a key is wanted. All of it is the driver's claim until the server has
@@ -74,6 +79,9 @@ type Error struct {
 	Remedy  string `json:"remedy,omitempty"`
 	// Temporary says whether the same call may succeed later with nothing changed in the cluster's objects.
 	Temporary bool `json:"temporary,omitempty"`
+	// RetryAfter is how long the same call is sure to be refused, 0 where nobody knows. It travels as the header Retry-After,
+	// in whole seconds.
+	RetryAfter time.Duration `json:"-"`
 	// Cause is the failure behind a temporary refusal, for the log of whoever met it. It does not travel.
 	Cause error `json:"-"`
 }
