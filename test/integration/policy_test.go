@@ -211,12 +211,39 @@ var _ = Describe("Policies", Ordered, func() {
 		})
 
 		It("refuse every change, even of metadata, even by a cluster admin", func(ctx SpecContext) {
-			patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"labels": {"reviewed": "yes"}}}`))
-			Expect(admin.Patch(ctx, auditRecord(0), patch)).To(beRefusedByPolicy("neither changed nor deleted"))
+			for _, change := range []string{
+				`{"metadata": {"labels": {"reviewed": "yes"}}}`,
+				`{"metadata": {"annotations": {"reviewed": "yes"}}}`,
+				`{"metadata": {"finalizers": ["example.com/kept"]}}`,
+				`{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": "ml-prod", "uid": "8b8ab4c2-4d2f-4d0e-9a3e-3a5b3b7f0a6c"}]}}`,
+				`{"metadata": {"generateName": "forged-"}}`,
+			} {
+				patch := client.RawPatch("application/merge-patch+json", []byte(change))
+				Expect(admin.Patch(ctx, auditRecord(0), patch)).To(beRefusedByPolicy("neither changed nor deleted"), change)
+			}
+			for _, change := range []string{`{"spec": {"summary": "forged"}}`, `{"spec": {"entries": ["{\"forged\":true}"]}}`} {
+				patch := client.RawPatch("application/merge-patch+json", []byte(change))
+				Expect(admin.Patch(ctx, auditRecord(0), patch)).To(MatchError(ContainSubstring("an audit record cannot be changed")), change)
+			}
+		})
+
+		It("let a record be written again as it is, as migrations of the storage version do", func(ctx SpecContext) {
 			stored := &v1alpha1.ModelAuditRecord{}
 			Expect(admin.Get(ctx, client.ObjectKeyFromObject(auditRecord(0)), stored)).To(Succeed())
-			stored.Spec.Entries = []string{`{"forged":true}`}
-			Expect(admin.Update(ctx, stored)).NotTo(Succeed())
+			Expect(admin.Update(ctx, stored.DeepCopy())).To(Succeed(), "by a PUT, as migrators outside the cluster do")
+
+			// As the storage version migration controller does.
+			nothing := &unstructured.Unstructured{}
+			nothing.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("ModelAuditRecord"))
+			nothing.SetName(stored.Name)
+			nothing.SetUID(stored.UID)
+			nothing.SetResourceVersion(stored.ResourceVersion)
+			Expect(admin.Apply(ctx, client.ApplyConfigurationFromUnstructured(nothing), client.FieldOwner("storage-version-migration-controller"))).To(Succeed())
+
+			after := &v1alpha1.ModelAuditRecord{}
+			Expect(admin.Get(ctx, client.ObjectKeyFromObject(stored), after)).To(Succeed())
+			Expect(after.Spec).To(Equal(stored.Spec))
+			Expect(after.Labels).To(Equal(stored.Labels))
 		})
 
 		It("refuse deletion, one by one and all at once, even by a cluster admin", func(ctx SpecContext) {
