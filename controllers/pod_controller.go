@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -22,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
-	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/entitlement"
 )
 
@@ -45,12 +43,13 @@ type Snapshots interface {
 	Subscribe(f func(client.Object))
 }
 
-// PodReconciler writes an audit entry for each pod that was admitted under a licence. It does so from the stored pod,
-// since quota and other webhooks can still refuse a pod that ours let pass. The pod's condition
-// modelrights.dev/Licensed says that the entry is there.
+// PodReconciler writes an audit entry for each pod and licence under which it was admitted, and another where an update
+// or an ephemeral container brings in another image. It does so from the stored pod, since quota and other webhooks can
+// still refuse a pod that ours let pass. The pod's condition modelrights.dev/Licensed says which entries are there.
 type PodReconciler struct {
-	// Client reads from the cache and writes the pod's condition.
+	// Client reads from the cache and writes the pod's condition. Live reads from the API server itself.
 	Client client.Client
+	Live   client.Reader
 	// Rights decides under which licences a pod runs.
 	Rights Snapshots
 	// Audit gets an entry for each pod and licence.
@@ -61,17 +60,17 @@ type PodReconciler struct {
 	Clock clock.PassiveClock
 }
 
-// SetupWithManager registers the controller for pods that have not been logged, and for licences and grants once the
+// SetupWithManager registers the controller for pods whose spec is written, and for licences and grants once the
 // snapshot takes account of them: a pod's event may come before that of the grant which admitted it.
 func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	unlogged := predicate.Funcs{
-		CreateFunc:  func(e event.CreateEvent) bool { return !isLogged(e.Object) },
-		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) && !isLogged(e.ObjectNew) },
+	written := predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return true },
+		UpdateFunc:  specWritten,
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("pod").
-		For(&corev1.Pod{}, builder.WithPredicates(unlogged)).
+		For(&corev1.Pod{}, builder.WithPredicates(written)).
 		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			r.Rights.Subscribe(func(changed client.Object) {
 				for _, request := range r.podsConcerned(ctx, changed) {
@@ -119,22 +118,12 @@ func specWritten(e event.UpdateEvent) bool {
 	return e.ObjectNew.GetGeneration() == 0 || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
 }
 
-func isLogged(o client.Object) bool {
-	pod, ok := o.(*corev1.Pod)
-	return ok && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == v1alpha1.PodConditionLicensed
-	})
-}
+// isLogged says whether anything was logged for a pod.
+func isLogged(pod *corev1.Pod) bool { return loggedMarks(pod) != "" }
 
-// Reconcile logs one pod, if it runs under a licence and has not been logged.
+// Reconcile logs one pod, if it runs under licences and not all of that has been logged. What the cache shows as not
+// logged is read live first: the cache may not yet show the mark that was just set.
 func (r *PodReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	var pod corev1.Pod
-	if err := r.Client.Get(ctx, req.NamespacedName, &pod); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if isLogged(&pod) {
-		return ctrl.Result{}, nil
-	}
 	snapshot, synced := r.Rights.Snapshot()
 	if !synced {
 		return ctrl.Result{RequeueAfter: time.Second}, nil
@@ -142,69 +131,83 @@ func (r *PodReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if !snapshot.GovernsAnything() {
 		return ctrl.Result{}, nil
 	}
-	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, false)
-	if err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	for _, live := range []bool{false, true} {
+		var pod corev1.Pod
+		if err := r.reader(live).Get(ctx, req.NamespacedName, &pod); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, false)
+		if err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		unlogged, all := r.admissions(&pod, labels, snapshot)
+		if len(unlogged) == 0 {
+			return ctrl.Result{}, nil
+		}
+		if live {
+			return ctrl.Result{}, r.log(ctx, &pod, unlogged, all)
+		}
 	}
+	return ctrl.Result{}, nil
+}
+
+func (r *PodReconciler) reader(live bool) client.Reader {
+	if live {
+		return r.Live
+	}
+	return r.Client
+}
+
+// admissions lists under what a pod runs, and what of that has not been logged.
+func (r *PodReconciler) admissions(pod *corev1.Pod, namespaceLabels map[string]string, snapshot *entitlement.Snapshot) (unlogged, all []admission) {
 	decided := entitlement.DecidePod(entitlement.Pod{
-		Namespace: pod.Namespace, NamespaceLabels: labels, Labels: pod.Labels, Spec: &pod.Spec,
+		Namespace: pod.Namespace, NamespaceLabels: namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec,
 	}, snapshot, r.Clock.Now())
-	licenses := decided.Licenses()
-	if len(licenses) == 0 {
-		return ctrl.Result{}, nil
+	for _, use := range decided.Licenses() {
+		a := admissionOf(pod, use)
+		all = append(all, a)
+		if !strings.Contains(loggedMarks(pod), a.mark) {
+			unlogged = append(unlogged, a)
+		}
 	}
-	return ctrl.Result{}, r.log(ctx, &pod, licenses)
+	return unlogged, all
 }
 
 // log makes the entries durable, then says so on the pod, then tells people.
-func (r *PodReconciler) log(ctx context.Context, pod *corev1.Pod, licenses []entitlement.LicenseUse) error {
+func (r *PodReconciler) log(ctx context.Context, pod *corev1.Pod, unlogged, all []admission) error {
 	appendCtx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
-	notes := make([]string, len(licenses))
-	for i, l := range licenses {
-		notes[i] = fmt.Sprintf("licence %s of %s by grant %s", l.License.Name, l.License.Spec.Licensor, l.Grant.Name)
-		if err := appendEntry(appendCtx, r.Audit, admittedEntry(pod, l)); err != nil {
+	for _, a := range unlogged {
+		if err := appendEntry(appendCtx, r.Audit, a.entry); err != nil {
 			return err
 		}
 	}
-	if err := r.markLogged(ctx, pod, strings.Join(notes, ", ")); err != nil {
+	if err := r.markLogged(ctx, pod, all); err != nil {
 		return err
 	}
-	for i, l := range licenses {
-		admittedEvent(r.Events, pod, l.License, "admitted under "+notes[i])
-		admittedEvent(r.Events, l.License, pod, fmt.Sprintf("pod %s/%s admitted by grant %s", pod.Namespace, pod.Name, l.Grant.Name))
-		admittedEvent(r.Events, l.Grant, pod, fmt.Sprintf("pod %s admitted under licence %s", pod.Name, l.License.Name))
+	for _, a := range unlogged {
+		license, grant := a.use.License, a.use.Grant
+		admittedEvent(r.Events, pod, license, "admitted under "+a.note)
+		admittedEvent(r.Events, license, pod, fmt.Sprintf("pod %s/%s admitted by grant %s", pod.Namespace, pod.Name, grant.Name))
+		admittedEvent(r.Events, grant, pod, fmt.Sprintf("pod %s admitted under licence %s", pod.Name, license.Name))
 	}
 	return nil
 }
 
-func (r *PodReconciler) markLogged(ctx context.Context, pod *corev1.Pod, message string) error {
+func (r *PodReconciler) markLogged(ctx context.Context, pod *corev1.Pod, all []admission) error {
 	before := pod.DeepCopy()
 	before.UID = "" // so that the patch names the UID, and is refused for a later pod of the same name
-	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
-		Type:               v1alpha1.PodConditionLicensed,
-		Status:             corev1.ConditionTrue,
-		Reason:             string(v1alpha1.ReasonEntitled),
-		Message:            bounded(message),
-		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
-	})
+	condition := licensedCondition(all, r.Clock.Now())
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == condition.Type })
+	if i < 0 {
+		pod.Status.Conditions = append(pod.Status.Conditions, condition)
+	} else {
+		condition.LastTransitionTime = pod.Status.Conditions[i].LastTransitionTime
+		pod.Status.Conditions[i] = condition
+	}
 	err := r.Client.Status().Patch(ctx, pod, client.StrategicMergeFrom(before))
 	if err := client.IgnoreNotFound(err); err != nil {
 		return fmt.Errorf("setting condition %s of pod %s/%s: %w", v1alpha1.PodConditionLicensed, pod.Namespace, pod.Name, err)
 	}
 	return nil
-}
-
-func admittedEntry(pod *corev1.Pod, l entitlement.LicenseUse) audit.Entry {
-	return audit.Entry{
-		Type:           audit.Admitted,
-		Namespace:      pod.Namespace,
-		Pod:            audit.ObjectOf(pod),
-		Owner:          audit.OwnerOf(pod),
-		ServiceAccount: pod.Spec.ServiceAccountName,
-		License:        audit.ObjectOf(l.License),
-		Grant:          audit.ObjectOf(l.Grant),
-		Images:         l.Images,
-		Reason:         v1alpha1.ReasonEntitled,
-	}
 }

@@ -256,7 +256,7 @@ func addControllers(ctx context.Context, mgr manager.Manager, o options, store *
 	if err := licenses.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the licence controller: %w", err)
 	}
-	pods := &controllers.PodReconciler{Client: mgr.GetClient(), Rights: store, Audit: log, Events: recorder, Clock: now}
+	pods := &controllers.PodReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: recorder, Clock: now}
 	if err := pods.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the pod controller: %w", err)
 	}

@@ -64,7 +64,7 @@ var _ = Describe("Controllers", Ordered, func() {
 			Client: mgr.GetClient(), Keys: keys.NewSecretSource(mgr.GetAPIReader(), operatorNamespace), Namespace: operatorNamespace,
 			Audit: log, Events: recorder, Clock: now,
 		}).SetupWithManager(running, mgr)).To(Succeed())
-		Expect((&controllers.PodReconciler{Client: mgr.GetClient(), Rights: store, Audit: log, Events: recorder, Clock: now}).SetupWithManager(mgr)).To(Succeed())
+		Expect((&controllers.PodReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: recorder, Clock: now}).SetupWithManager(mgr)).To(Succeed())
 
 		ended := make(chan error, 1)
 		go func() { ended <- mgr.Start(running) }()
@@ -240,6 +240,41 @@ var _ = Describe("Controllers", Ordered, func() {
 			}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
 		}
 		Consistently(admitted).WithContext(ctx).WithTimeout(time.Second).Should(HaveLen(1))
+	}, SpecTimeout(time.Minute))
+
+	It("logs what enters a pod later, and nothing twice", func(ctx SpecContext) {
+		Expect(c.Create(ctx, builders.License("later").Repository("registry.example.com/models/later").Obj())).To(Succeed())
+		grant := builders.Grant("ml-prod", "later", "later").ServiceAccount("llm").Obj()
+		Expect(c.Create(ctx, grant)).To(Succeed())
+		grantReady(ctx, grant, v1alpha1.ReasonReady)
+		pod := builders.Pod("ml-prod", "llm-later").ServiceAccount("llm").Container("server", "registry.example.com/models/chat:2.1").Obj()
+		Expect(c.Create(ctx, pod)).To(Succeed())
+		admitted := func() []string {
+			var images []string
+			for _, e := range entries(ctx, func(e audit.Entry) bool { return e.Type == audit.Admitted && e.Pod.UID == string(pod.UID) }) {
+				images = append(images, e.License.Name+" "+strings.Join(e.Images, ","))
+			}
+			return images
+		}
+		first := "chat registry.example.com/models/chat:2.1"
+		Eventually(admitted).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]string{first}))
+
+		debugged := builders.Pod("ml-prod", "llm-later").EphemeralContainer("debug", "registry.example.com/models/later:1").Obj()
+		Expect(retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			if err := c.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
+				return err
+			}
+			pod.Spec.EphemeralContainers = debugged.Spec.EphemeralContainers
+			return c.SubResource("ephemeralcontainers").Update(ctx, pod)
+		})).To(Succeed())
+		second := "later registry.example.com/models/later:1"
+		Eventually(admitted).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]string{first, second}))
+
+		change(ctx, pod, func() { pod.Spec.Containers[0].Image = "registry.example.com/models/chat:2.2" })
+		third := "chat registry.example.com/models/chat:2.2"
+		Eventually(admitted).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]string{first, second, third}))
+		change(ctx, pod, func() { pod.Labels = map[string]string{"seen": "again"} })
+		Consistently(admitted).WithContext(ctx).WithTimeout(time.Second).Should(HaveLen(3))
 	}, SpecTimeout(time.Minute))
 
 	It("logs a pod whose grant comes into sight after it", func(ctx SpecContext) {
