@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renders config/ from the chart, and copies the CustomResourceDefinitions into the chart.
+# Renders config/ from the chart, and bounds the CustomResourceDefinitions and copies them into the chart.
 #
 # controller-gen writes config/crd/bases; the chart is the source of everything else. HELM names the helm binary.
 # Written by hand: config/crd, config/default, config/kubernetes-1.34, config/samples, and config/manager/namespace.yaml,
@@ -14,6 +14,8 @@ if ! command -v "$helm" >/dev/null; then
   echo "render-config: $helm is missing; build it with: make _output/bin/helm, or set HELM" >&2
   exit 1
 fi
+
+go run ./hack/crdbounds config/crd/bases
 
 chart=charts/modelrights
 rm -f "$chart"/files/crds/*.yaml

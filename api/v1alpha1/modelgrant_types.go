@@ -31,10 +31,15 @@ type ModelGrantSpec struct {
 	Subjects []GrantSubject `json:"subjects"`
 
 	// podSelector selects, among the pods that run as one of the subjects, those that the grant is for. It organises
-	// and is no security boundary, since whoever creates a pod sets its labels. Optional: without it, every pod.
+	// and is no security boundary, since whoever creates a pod sets its labels. Optional: without it, every pod. At most
+	// 16 matchLabels and 16 matchExpressions of at most 64 values.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])",message="matchExpressions[].operator must be In, NotIn, Exists or DoesNotExist"
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",message="matchExpressions[].values must be given for the operators In and NotIn, and left out for Exists and DoesNotExist"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchLabels) || self.matchLabels.all(k, !format.qualifiedName().validate(k).hasValue())",message="matchLabels must have keys as labels have them: a DNS name and '/' where there is a prefix, then at most 63 letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchLabels) || self.matchLabels.all(k, !format.labelValue().validate(self.matchLabels[k]).hasValue())",message="matchLabels must have values as labels have them: nothing, or at most 63 letters, digits, '-', '_' and '.', with a letter or a digit first and last"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, !format.qualifiedName().validate(e.key).hasValue())",message="matchExpressions[].key must be as labels' keys are: a DNS name and '/' where there is a prefix, then at most 63 letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, !has(e.values) || e.values.all(v, !format.labelValue().validate(v).hasValue()))",message="matchExpressions[].values must be as labels' values are: nothing, or at most 63 letters, digits, '-', '_' and '.', with a letter or a digit first and last"
 	PodSelector *metav1.LabelSelector `json:"podSelector,omitempty"`
 
 	// action is the technical use; the licence must allow it. Required.

@@ -79,8 +79,7 @@ func many[T any](n int, item func(int) T) []T {
 	return all
 }
 
-// selectorCases are the wrong values of a label selector at a path. That keys and values are ones which labels can have
-// costs more than the API server allows rules to; the Ready condition says so instead (InvalidSelector).
+// selectorCases are the wrong values of a label selector at a path.
 func selectorCases(name string, path ...any) map[string]wrong {
 	type m = map[string]any
 	expression := func(key, operator string, values ...string) m {
@@ -93,14 +92,38 @@ func selectorCases(name string, path ...any) map[string]wrong {
 	field := func(parts ...string) []string {
 		return append([]string{strings.TrimPrefix(fmt.Sprint(path[len(path)-1]), ".")}, parts...)
 	}
+	labels := func(n int) m {
+		all := m{}
+		for i := range n {
+			all[fmt.Sprintf("label-%d", i)] = "a"
+		}
+		return all
+	}
+	expressions := func(n int) []m {
+		return many(n, func(i int) m { return m{"key": fmt.Sprintf("label-%d", i), "operator": "Exists"} })
+	}
+	values := func(n int) []string { return many(n, func(i int) string { return fmt.Sprintf("value-%d", i) }) }
 	return map[string]wrong{
-		name + ", type":              {path, "all", field("object")},
-		name + ", operator":          {path, expression("a", "Near", "b"), field("matchExpressions[].operator must be In, NotIn, Exists or DoesNotExist")},
-		name + ", operator missing":  {path, m{"matchExpressions": []m{{"key": "a"}}}, field("matchExpressions[0].operator: Required")},
-		name + ", key missing":       {path, m{"matchExpressions": []m{{"operator": "Exists"}}}, field("matchExpressions[0].key: Required")},
-		name + ", In without values": {path, expression("a", "In"), field("matchExpressions[].values must be given for the operators In and NotIn")},
-		name + ", Exists with one":   {path, expression("a", "Exists", "b"), field("left out for Exists and DoesNotExist")},
-		name + ", label value type":  {path, m{"matchLabels": m{"a": 1}}, field("matchLabels.a", "must be of type string")},
+		name + ", too many labels":      {path, m{"matchLabels": labels(17)}, field("matchLabels", "at most 16")},
+		name + ", too many expressions": {path, m{"matchExpressions": expressions(17)}, field("matchExpressions", "at most 16 items")},
+		name + ", too many values":      {path, expression("a", "In", values(65)...), field("matchExpressions[0].values", "at most 64 items")},
+		name + ", label key":            {path, m{"matchLabels": m{"-a": "b"}}, field("matchLabels must have keys as labels have them")},
+		name + ", label key's prefix":   {path, m{"matchLabels": m{"Example.com/a": "b"}}, field("matchLabels must have keys as labels have them")},
+		name + ", label key's length":   {path, m{"matchLabels": m{strings.Repeat("a", 64): "b"}}, field("matchLabels must have keys as labels have them")},
+		name + ", label value":          {path, m{"matchLabels": m{"a": "b c"}}, field("matchLabels must have values as labels have them")},
+		name + ", label value's length": {path, m{"matchLabels": m{"a": strings.Repeat("b", 64)}}, field("matchLabels.a", "63")},
+		name + ", key":                  {path, expression("a/b/c", "Exists"), field("matchExpressions[].key must be as labels' keys are")},
+		name + ", key empty":            {path, expression("", "Exists"), field("matchExpressions[].key must be as labels' keys are")},
+		name + ", key's length":         {path, expression(strings.Repeat("a", 318), "Exists"), field("matchExpressions[0].key", "317")},
+		name + ", value":                {path, expression("a", "In", "b", "*"), field("matchExpressions[].values must be as labels' values are")},
+		name + ", value's length":       {path, expression("a", "NotIn", strings.Repeat("b", 64)), field("matchExpressions[0].values[0]", "63")},
+		name + ", type":                 {path, "all", field("object")},
+		name + ", operator":             {path, expression("a", "Near", "b"), field("matchExpressions[].operator must be In, NotIn, Exists or DoesNotExist")},
+		name + ", operator missing":     {path, m{"matchExpressions": []m{{"key": "a"}}}, field("matchExpressions[0].operator: Required")},
+		name + ", key missing":          {path, m{"matchExpressions": []m{{"operator": "Exists"}}}, field("matchExpressions[0].key: Required")},
+		name + ", In without values":    {path, expression("a", "In"), field("matchExpressions[].values must be given for the operators In and NotIn")},
+		name + ", Exists with one":      {path, expression("a", "Exists", "b"), field("left out for Exists and DoesNotExist")},
+		name + ", label value type":     {path, m{"matchLabels": m{"a": 1}}, field("matchLabels.a", "must be of type string")},
 	}
 }
 
@@ -140,6 +163,17 @@ var _ = Describe("API validation", func() {
 			"matchExpressions": []m{{"key": "c", "operator": "In", "values": []string{"d"}}, {"key": "e", "operator": "DoesNotExist"}},
 		}})
 		Expect(k8sClient.Create(ctx, selecting, client.DryRunAll)).To(Succeed())
+		most := m{"matchLabels": m{}, "matchExpressions": []m{}}
+		prefix := strings.Repeat(strings.Repeat("p", 49)+".", 5) + "pp/"
+		for i := range 16 {
+			name := fmt.Sprintf("%063d", i)
+			most["matchLabels"].(m)[prefix+name] = name
+			most["matchExpressions"] = append(most["matchExpressions"].([]m), m{
+				"key": prefix + name, "operator": "NotIn", "values": many(64, func(j int) string { return fmt.Sprintf("%063d", j) }),
+			})
+		}
+		Expect(k8sClient.Create(ctx, changed(license(), at("spec", "allowedNamespaces"), m{"selector": most}), client.DryRunAll)).To(Succeed())
+		Expect(k8sClient.Create(ctx, changed(grant(), at("spec", "podSelector"), most), client.DryRunAll)).To(Succeed())
 		Expect(k8sClient.Create(ctx, builders.License(strings.Repeat("x", 50)).Repository("registry.example.com/m").Obj(), client.DryRunAll)).To(Succeed())
 	})
 
