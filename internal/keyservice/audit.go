@@ -62,7 +62,10 @@ func refusalEntry(c *call, e *protocol.Error) audit.Entry {
 		entry.ServiceAccount = c.podHolder.account
 	default:
 		entry.License = audit.Object{}
-		entry.Message = fmt.Sprintf("%s (the caller spoke of licence %q and pod %q in namespace %q)", e.Message, v.License, v.PodName, v.PodNamespace)
+		entry.Message = fmt.Sprintf("%s (from %s)", e.Message, c.address)
+		if *v != (protocol.Volume{}) {
+			entry.Message = fmt.Sprintf("%s (from %s, of licence %q and pod %q in namespace %q)", e.Message, c.address, v.License, v.PodName, v.PodNamespace)
+		}
 	}
 	if c.use.License != nil {
 		entry.License = audit.ObjectOf(c.use.License)

@@ -2,6 +2,7 @@ package keyservice
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/utils/clock"
@@ -20,6 +22,7 @@ import (
 // handler is the HTTP side of a Releaser.
 type handler struct {
 	releaser *Releaser
+	door     *door
 	metrics  *metrics
 	clock    clock.PassiveClock
 	log      logr.Logger
@@ -27,54 +30,83 @@ type handler struct {
 	slots chan struct{}
 }
 
+// ServeHTTP answers a call. Who calls is found out first, from the head alone: what strangers send is not read.
 func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	started := h.clock.Now()
-	var request protocol.ReleaseRequest
-	err := readJSON(w, req, &request)
+	started, ctx := h.clock.Now(), req.Context()
+	c := &call{address: addressOf(req.RemoteAddr), bearer: bearer(req)}
+	leave, refusal := h.door.enter(ctx, c)
+	if refusal != nil {
+		h.releaser.refused(c, refusal)
+		h.refuse(w, c, refusal, started)
+		return
+	}
+	defer leave()
+	// The time of the whole request may be over by now. Where there is no connection, there is no deadline either.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readBodyTimeout))
+	err := readJSON(w, req, &c.request)
 	if err == nil {
-		err = checkBounds(&request.Volume)
+		err = checkBounds(&c.request.Volume)
 	}
 	if err != nil {
 		writeJSON(w, http.StatusBadRequest, &protocol.Error{Message: "the request cannot be read: " + err.Error()})
 		return
 	}
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	case <-req.Context().Done():
-		h.refuse(w, &request, &protocol.Error{
-			Reason: v1alpha1.ReasonLookupFailed, Temporary: true,
-			Message: "the key service has more calls than it decides at a time", Remedy: protocol.RemedyRetry,
-		})
+	if refusal := h.takeSlot(ctx); refusal != nil {
+		h.releaser.refused(c, refusal)
+		h.refuse(w, c, refusal, started)
 		return
 	}
+	defer func() { <-h.slots }()
 
-	material, refusal := h.releaser.Release(req.Context(), bearer(req), &request)
-	took := h.clock.Since(started)
+	material, refusal := h.releaser.release(ctx, c)
 	if refusal != nil {
-		h.metrics.refused(refusal.Reason, took)
-		h.refuse(w, &request, refusal)
+		h.refuse(w, c, refusal, started)
 		return
 	}
 	defer material.Wipe()
-	h.metrics.released(took)
-	h.log.Info("Key released", "namespace", request.Volume.PodNamespace, "pod", request.Volume.PodName,
-		"license", request.Volume.License, "volume", request.Volume.Handle)
+	h.metrics.released(h.clock.Since(started))
+	v := &c.request.Volume
+	h.log.Info("Key released", "namespace", v.PodNamespace, "pod", v.PodName, "license", v.License, "volume", v.Handle)
 	body := writeJSON(w, http.StatusOK, protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: material.Bytes()}})
 	clear(body)
 }
 
-func (h *handler) refuse(w http.ResponseWriter, request *protocol.ReleaseRequest, e *protocol.Error) {
-	values := []any{"reason", e.Reason, "message", e.Message, "namespace", request.Volume.PodNamespace, "pod", request.Volume.PodName,
-		"license", request.Volume.License, "volume", request.Volume.Handle}
+// takeSlot waits for one of the slots.
+func (h *handler) takeSlot(ctx context.Context) *protocol.Error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return tooManyRequests(time.Second, "the key service has more calls than it decides at a time")
+	}
+}
+
+// refuse answers with a refusal and tells the operator's log of it. What is asked too often is a debug line: it may come
+// without end.
+func (h *handler) refuse(w http.ResponseWriter, c *call, e *protocol.Error, started time.Time) {
+	h.metrics.refused(e.Reason, h.clock.Since(started))
+	v := &c.request.Volume
+	values := []any{"reason", e.Reason, "message", e.Message, "address", c.address, "node", c.driver.node,
+		"namespace", v.PodNamespace, "pod", v.PodName, "license", v.License, "volume", v.Handle}
 	if e.Cause != nil {
 		values = append(values, "cause", e.Cause.Error())
 	}
-	h.log.Info("Key refused", values...)
+	log := h.log
+	if e.Reason == v1alpha1.ReasonTooManyRequests {
+		log = log.V(1)
+	}
+	log.Info("Key refused", values...)
 	if e.Temporary {
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfterSeconds(e.RetryAfter)))
 	}
 	writeJSON(w, statusCode(e), e)
+}
+
+// retryAfterSeconds rounds up, to at least 1.
+func retryAfterSeconds(d time.Duration) int {
+	return max(1, int((d+time.Second-1)/time.Second))
 }
 
 // bearer is the token of the Authorization header, or empty.

@@ -77,7 +77,7 @@ func TestNoKeyWithoutAuditEntry(t *testing.T) {
 func TestKeyKeptBackIsWiped(t *testing.T) {
 	w := newWorld(t)
 	w.audit.err = errBroken
-	c := &call{bearer: w.bearer, request: &w.request}
+	c := &call{request: w.request, driver: holder{node: node}}
 	if w.releaser(t).decide(t.Context(), c) == nil {
 		t.Fatal("released")
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
@@ -25,6 +26,16 @@ func lookupFailed(what string, cause error) *protocol.Error {
 		Reason: v1alpha1.ReasonLookupFailed, Temporary: true, Cause: cause,
 		Message: what + " could not be read from the API server",
 		Remedy:  protocol.RemedyRetry,
+	}
+}
+
+// tooManyRequests refuses what is asked too often, or while too much else is under way. It says after what time to ask
+// again.
+func tooManyRequests(wait time.Duration, format string, args ...any) *protocol.Error {
+	return &protocol.Error{
+		Reason: v1alpha1.ReasonTooManyRequests, Temporary: true, RetryAfter: wait,
+		Message: fmt.Sprintf(format, args...),
+		Remedy:  "it is tried again; if it persists, ask your platform team to look at the node driver of the pod's node",
 	}
 }
 
@@ -54,10 +65,12 @@ func refuseVolume(r entitlement.Refusal) *protocol.Error {
 	return &protocol.Error{Reason: r.Reason, Message: r.Message, Remedy: r.Remedy}
 }
 
-// statusCode is the HTTP status of a refusal: 503 for what passes by itself, 401 for a caller that is not the driver,
-// and 403 for the rest.
+// statusCode is the HTTP status of a refusal: 429 for what is asked too often, 503 for what else passes by itself, 401 for
+// a caller that is not the driver, and 403 for the rest.
 func statusCode(e *protocol.Error) int {
 	switch {
+	case e.Reason == v1alpha1.ReasonTooManyRequests:
+		return http.StatusTooManyRequests
 	case e.Temporary:
 		return http.StatusServiceUnavailable
 	case e.Reason == v1alpha1.ReasonUnauthenticated:

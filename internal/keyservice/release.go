@@ -36,37 +36,42 @@ type Releaser struct {
 	Events EventRecorder
 	// DriverNamespace and DriverServiceAccount are the account that the node driver runs as.
 	DriverNamespace, DriverServiceAccount string
-	// Clock is the time by which licences begin and end.
+	// Clock is the time by which licences begin and end, and calls are counted.
 	Clock clock.PassiveClock
+
+	rates releaseRates
 }
 
 // call is what has been found out about one call so far. Each check adds to it or refuses.
 type call struct {
+	// address is where the call comes from; it may be shared.
+	address string
 	bearer  string
-	request *protocol.ReleaseRequest
+	request protocol.ReleaseRequest
 
 	driver    holder
 	podHolder holder
 	pod       *corev1.Pod
 	use       entitlement.LicenseUse
-	material  keys.Material
+	// counted is set once the release was counted towards its pod's rate.
+	counted  bool
+	material keys.Material
 }
 
-// checks are what must hold for a release, in order. Each relies on those before it. The keys are fetched before the
-// release is recorded, so that a key that is missing does not leave the record of a release.
+// checks are what must hold for a release to a driver, in order. Each relies on those before it. The keys are fetched
+// before the release is recorded, so that a key that is missing does not leave the record of a release.
 var checks = []func(*Releaser, context.Context, *call) *protocol.Error{
-	(*Releaser).checkDriver,
 	(*Releaser).checkPodToken,
 	(*Releaser).checkPod,
 	(*Releaser).checkEntitled,
+	(*Releaser).checkRate,
 	(*Releaser).fetchKeys,
 	(*Releaser).record,
 }
 
-// Release answers a call whose bearer token is the given one. When it returns without an error the release is durable
-// in the audit log, and the caller, who alone puts the key on the network, wipes the Material after that.
-func (r *Releaser) Release(ctx context.Context, bearer string, request *protocol.ReleaseRequest) (keys.Material, *protocol.Error) {
-	c := &call{bearer: bearer, request: request}
+// release answers a call whose driver is authenticated. When it returns without an error the release is durable in the
+// audit log, and the caller, who alone puts the key on the network, wipes the Material after that.
+func (r *Releaser) release(ctx context.Context, c *call) (keys.Material, *protocol.Error) {
 	if refusal := r.decide(ctx, c); refusal != nil {
 		r.refused(c, refusal)
 		return keys.Material{}, refusal
@@ -81,33 +86,35 @@ func (r *Releaser) decide(ctx context.Context, c *call) *protocol.Error {
 	for _, check := range checks {
 		if refusal := check(r, ctx, c); refusal != nil {
 			c.material.Wipe()
+			if c.counted && ctx.Err() == nil {
+				// Nothing came of it, and not because the caller hung up: then the entry may be in the log.
+				r.rates.giveBack(r.Clock.Now(), c)
+			}
 			return refusal
 		}
 	}
 	return nil
 }
 
-// checkDriver: the caller is the node driver, by a token that says in which pod and on which node it runs.
-func (r *Releaser) checkDriver(ctx context.Context, c *call) *protocol.Error {
-	h, err := review(ctx, r.Tokens, c.bearer, protocol.AudienceDriver)
+// authenticate finds that a caller is the node driver, by a token that says in which pod and on which node it runs. After
+// a refusal it returns who the caller is as far as that was confirmed.
+func (r *Releaser) authenticate(ctx context.Context, token string) (holder, *protocol.Error) {
+	h, err := review(ctx, r.Tokens, token, protocol.AudienceDriver)
 	switch {
 	case errors.Is(err, errNotConfirmed):
-		return refuse(v1alpha1.ReasonUnauthenticated, remedyDriver,
+		return h, refuse(v1alpha1.ReasonUnauthenticated, remedyDriver,
 			"the call carries no token of audience %s that the API server confirms", protocol.AudienceDriver)
 	case err != nil:
-		return lookupFailed("the review of the caller's token", err)
-	}
-	c.driver = h
-	switch {
+		return h, lookupFailed("the review of the caller's token", err)
 	case h.namespace != r.DriverNamespace || h.account != r.DriverServiceAccount:
-		return refuse(v1alpha1.ReasonNotNodeDriver, remedyDriver,
+		return h, refuse(v1alpha1.ReasonNotNodeDriver, remedyDriver,
 			"the caller is %s and not the node driver: a pod's own token releases no key", h.username)
 	case !h.bound():
-		return refuse(v1alpha1.ReasonTokenNotBound,
+		return h, refuse(v1alpha1.ReasonTokenNotBound,
 			"call with the token that kubelet projects into the node driver's pod (Kubernetes 1.32 or newer)",
 			"the caller's token is not bound to a pod and a node")
 	}
-	return nil
+	return h, nil
 }
 
 // checkPodToken: the pod's own token says that it is the pod spoken of, and that it is on the caller's node.

@@ -21,6 +21,7 @@ import (
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
+	readBodyTimeout   = 5 * time.Second
 	releaseTimeout    = 20 * time.Second
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
@@ -69,7 +70,7 @@ func NewServer(releaser *Releaser, options ServerOptions) (*Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(http.MethodPost+" "+protocol.ReleasePath, withTimeout(releaseTimeout, &handler{
-		releaser: releaser, metrics: m, clock: releaser.Clock, log: options.Log,
+		releaser: releaser, door: newDoor(releaser), metrics: m, clock: releaser.Clock, log: options.Log,
 		slots: make(chan struct{}, options.MaxConcurrent),
 	}))
 	s := &Server{options: options}

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,21 +33,24 @@ import (
 
 func TestRequestsThatCannotBeRead(t *testing.T) {
 	tests := map[string]struct {
+		token             string
 		contentType, body string
 		method, path      string
 		status            int
 	}{
-		"no JSON":             {body: "podToken=x", status: 400},
-		"nothing":             {body: "", status: 400},
-		"two values":          {body: `{} {}`, status: 400},
-		"unknown field":       {body: `{"podTokn": "SECRETTOKEN"}`, status: 400},
-		"wrong type":          {body: `{"podToken": ["SECRETTOKEN"]}`, status: 400},
-		"too large":           {body: `{"podToken": "` + strings.Repeat("x", protocol.MaxRequestBytes) + `"}`, status: 400},
-		"long name":           {body: `{"volume": {"podName": "` + strings.Repeat("x", 254) + `"}}`, status: 400},
-		"not JSON by type":    {contentType: "text/plain", body: `{}`, status: 400},
-		"another method":      {method: http.MethodGet, status: 405},
-		"another path":        {path: "/v1/keys", body: `{}`, status: 404},
-		"well formed, no one": {body: `{}`, status: 401},
+		"no JSON":              {token: driverToken, body: "podToken=x", status: 400},
+		"nothing":              {token: driverToken, body: "", status: 400},
+		"two values":           {token: driverToken, body: `{} {}`, status: 400},
+		"unknown field":        {token: driverToken, body: `{"podTokn": "SECRETTOKEN"}`, status: 400},
+		"wrong type":           {token: driverToken, body: `{"podToken": ["SECRETTOKEN"]}`, status: 400},
+		"too large":            {token: driverToken, body: `{"podToken": "` + strings.Repeat("x", protocol.MaxRequestBytes) + `"}`, status: 400},
+		"long name":            {token: driverToken, body: `{"volume": {"podName": "` + strings.Repeat("x", 254) + `"}}`, status: 400},
+		"not JSON by type":     {token: driverToken, contentType: "text/plain", body: `{}`, status: 400},
+		"another method":       {method: http.MethodGet, status: 405},
+		"another path":         {path: "/v1/keys", body: `{}`, status: 404},
+		"garbage, no one":      {body: "podToken=x", status: 401},
+		"garbage, another one": {token: podToken, body: "podToken=x", status: 401},
+		"well formed, no pod":  {token: driverToken, body: `{}`, status: 401},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +67,9 @@ func TestRequestsThatCannotBeRead(t *testing.T) {
 			}
 			req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(tc.body))
 			req.Header.Set("Content-Type", contentType)
+			if tc.token != "" {
+				req.Header.Set("Authorization", "Bearer "+tc.token)
+			}
 			answer := httptest.NewRecorder()
 			w.handler(t).ServeHTTP(answer, req)
 			if answer.Code != tc.status {
@@ -93,7 +100,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	cancel()
 	answer := httptest.NewRecorder()
 	s.http.Handler.ServeHTTP(answer, w.httpRequest(t).WithContext(ctx))
-	if answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") == "" {
+	if answer.Code != http.StatusTooManyRequests || answer.Header().Get("Retry-After") == "" {
 		t.Errorf("status %d: %s", answer.Code, answer.Body)
 	}
 	close(w.audit.gate)
@@ -355,6 +362,56 @@ func TestClientAgainstOthers(t *testing.T) {
 				t.Errorf("%d calls", calls)
 			}
 		})
+	}
+}
+
+// The driver makes no more calls at a time than the service takes of a node; the others wait for their turn, or until
+// kubelet gives up.
+func TestClientTakesTurns(t *testing.T) {
+	var mu sync.Mutex
+	atOnce, most := 0, 0
+	full, leave := make(chan struct{}), make(chan struct{})
+	count := func(change int) {
+		mu.Lock()
+		defer mu.Unlock()
+		atOnce += change
+		if atOnce == protocol.MaxCallsPerNode && most < atOnce {
+			close(full)
+		}
+		most = max(most, atOnce)
+	}
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		count(1)
+		defer count(-1)
+		<-leave
+		_ = json.NewEncoder(w).Encode(protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: []byte("key")}})
+	}))
+	defer server.Close()
+	c, _, _ := clientFor(t, &served{url: server.URL, ca: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})})
+	const calls = 40
+	results := make(chan error, calls)
+	for range calls {
+		go func() {
+			_, err := c.Release(t.Context(), &protocol.ReleaseRequest{PodToken: podToken})
+			results <- err
+		}()
+	}
+	<-full
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := c.Release(ended, &protocol.ReleaseRequest{PodToken: podToken})
+	var refusal *protocol.Error
+	if !errors.As(err, &refusal) || !refusal.Temporary || refusal.Reason != v1alpha1.ReasonKeyServiceUnreachable {
+		t.Errorf("a call that did not get its turn: %v", err)
+	}
+	close(leave)
+	for range calls {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if most != protocol.MaxCallsPerNode {
+		t.Errorf("%d calls at the same time, want %d", most, protocol.MaxCallsPerNode)
 	}
 }
 

@@ -55,6 +55,7 @@ type tokenInfo struct {
 // world is everything around a Releaser, in the state in which it releases a key. Tests change it first.
 type world struct {
 	pod       *corev1.Pod
+	more      []*corev1.Pod
 	namespace *corev1.Namespace
 	license   *v1alpha1.ModelLicense
 	grants    []*v1alpha1.ModelGrant
@@ -66,12 +67,15 @@ type world struct {
 
 	// failing makes a call to the API server fail, by the kind it is about.
 	failing map[string]error
-	audit   *fakeAudit
-	events  *events.FakeRecorder
-	steps   *steps
-	log     *bytes.Buffer
-	source  func(keys.Source) keys.Source
-	clock   *clocktesting.FakePassiveClock
+	// reviewing is called for each review of a token.
+	reviewing func(token string)
+	audit     *fakeAudit
+	events    *events.FakeRecorder
+	steps     *steps
+	log       *bytes.Buffer
+	logMu     sync.Mutex
+	source    func(keys.Source) keys.Source
+	clock     *clocktesting.FakePassiveClock
 }
 
 // steps records in which order things happened.
@@ -92,9 +96,12 @@ func (s *steps) list() []string {
 	return slices.Clone(s.names)
 }
 
-// fakeAudit is a log in memory. Append is durable after gate is closed, where there is one.
+// fakeAudit is a log in memory. Append is durable after gate is closed, where there is one, or for one node what hold
+// has for it.
 type fakeAudit struct {
+	mu        sync.Mutex
 	steps     *steps
+	hold      map[string]chan struct{}
 	appended  []audit.Entry
 	submitted []audit.Entry
 	err       error
@@ -111,6 +118,16 @@ func (a *fakeAudit) Append(ctx context.Context, e audit.Entry) (int64, error) {
 			return -1, ctx.Err()
 		}
 	}
+	if hold := a.hold[e.Node]; hold != nil {
+		a.steps.add("held")
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return -1, ctx.Err()
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.err != nil {
 		return -1, a.err
 	}
@@ -119,7 +136,24 @@ func (a *fakeAudit) Append(ctx context.Context, e audit.Entry) (int64, error) {
 	return int64(len(a.appended)) - 1, nil
 }
 
-func (a *fakeAudit) Submit(e audit.Entry) { a.submitted = append(a.submitted, e) }
+func (a *fakeAudit) Submit(e audit.Entry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.submitted = append(a.submitted, e)
+}
+
+// released is for how many pods of a node there is an entry of a release.
+func (a *fakeAudit) released(node string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, e := range a.appended {
+		if e.Node == node {
+			n++
+		}
+	}
+	return n
+}
 
 // countingSource records that a key was fetched.
 type countingSource struct {
@@ -165,7 +199,7 @@ func newWorld(t *testing.T) *world {
 		secret:  id.String(),
 		failing: map[string]error{},
 		audit:   &fakeAudit{steps: s},
-		events:  events.NewFakeRecorder(16),
+		events:  events.NewFakeRecorder(4096),
 		steps:   s,
 		log:     &bytes.Buffer{},
 		clock:   clocktesting.NewFakePassiveClock(now),
@@ -185,6 +219,9 @@ func (w *world) releaser(t *testing.T) *Releaser {
 	objects := []client.Object{w.namespace}
 	if w.pod != nil {
 		objects = append(objects, w.pod)
+	}
+	for _, p := range w.more {
+		objects = append(objects, p)
 	}
 	if w.license != nil {
 		objects = append(objects, w.license)
@@ -248,6 +285,9 @@ func (w *world) review(t *testing.T, o client.Object) error {
 		t.Errorf("%T was created", o)
 		return nil
 	}
+	if w.reviewing != nil {
+		w.reviewing(tr.Spec.Token)
+	}
 	if err := w.failing["TokenReview "+tr.Spec.Audiences[0]]; err != nil {
 		return err
 	}
@@ -277,7 +317,11 @@ func (w *world) handler(t *testing.T) http.Handler {
 	t.Helper()
 	s, err := NewServer(w.releaser(t), ServerOptions{
 		Metrics: prometheus.NewRegistry(),
-		Log:     funcr.NewJSON(func(line string) { w.log.WriteString(line + "\n") }, funcr.Options{Verbosity: 9}),
+		Log: funcr.NewJSON(func(line string) {
+			w.logMu.Lock()
+			defer w.logMu.Unlock()
+			w.log.WriteString(line + "\n")
+		}, funcr.Options{Verbosity: 9}),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,46 @@
+package keyservice
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"modelrights.dev/modelrights/internal/keyservice/limit"
+	"modelrights.dev/modelrights/internal/keyservice/protocol"
+)
+
+// podRate bounds the releases of one licence's key to one pod: each is an entry in the audit log. A pod needs one. A driver
+// whose answer got lost asks again after a second or so, and a node that was rebooted once.
+var podRate = limit.Rate{Burst: 5, Every: time.Minute}
+
+// maxPods bounds the memory for pods, some 300 bytes for each pod and licence that had a key in the last five minutes.
+const maxPods = 65536
+
+// podLicense is what a release is counted by. Both are found to be true before, so that no node can use up what another's
+// pods have, nor fill the memory with names.
+type podLicense struct{ podUID, license string }
+
+// releaseRates counts releases. The zero value is ready.
+type releaseRates struct {
+	once  sync.Once
+	rates *limit.Rates[podLicense]
+}
+
+func (r *releaseRates) of() *limit.Rates[podLicense] {
+	r.once.Do(func() { r.rates = limit.NewRates[podLicense](podRate, maxPods) })
+	return r.rates
+}
+
+func (r *releaseRates) giveBack(now time.Time, c *call) { r.of().GiveBack(now, keyOf(c)) }
+
+func keyOf(c *call) podLicense { return podLicense{string(c.pod.UID), c.use.License.Name} }
+
+// checkRate: the pod has not been given this key too often of late. It comes after all that may be wrong with a pod, so
+// that a pod that waits for a grant is told so each time it asks.
+func (r *Releaser) checkRate(_ context.Context, c *call) *protocol.Error {
+	if wait := r.rates.of().Take(r.Clock.Now(), keyOf(c)); wait > 0 {
+		return tooManyRequests(wait, "the key of licence %s was asked for too often for pod %s/%s", c.use.License.Name, c.pod.Namespace, c.pod.Name)
+	}
+	c.counted = true
+	return nil
+}
