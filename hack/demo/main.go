@@ -117,7 +117,7 @@ func keepText(o options) string {
 		"Everything is left as it is. To look around:",
 		"  export KUBECONFIG=" + os.Getenv("KUBECONFIG"),
 		"  " + o.kubectl + " get modelrights -A                                # licences, grants, audit log",
-		"  " + o.kubectl + " -n ml-prod port-forward deployment/llm 8080   # then: curl localhost:8080/v1/model",
+		"  " + o.kubectl + " -n demo-ml-prod port-forward deployment/llm 8080   # then: curl localhost:8080/v1/model",
 		"  " + o.kubectl + " -n modelrights-system logs deploy/modelrights-operator",
 	}
 	if !o.existing {

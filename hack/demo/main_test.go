@@ -9,15 +9,50 @@ import (
 	"testing"
 )
 
+// nothingThere is a kubectl that finds none of the objects that the demo asks for, and does the rest.
+const nothingThere = `case "$*" in *"{.metadata.name}"*) exit 1;; esac`
+
+// On a cluster that somebody uses, the demo touches nothing that it did not make.
+func TestNothingOfOthersIsTouched(t *testing.T) {
+	for name, c := range map[string]struct{ helm, kubectl, said string }{
+		"modelrights is installed already": {`[ "$1" != list ]`, nothingThere, "modelrights is installed on this cluster"},
+		"a namespace has the demo's name": {
+			"exit 1", `case "$*" in *"{.metadata.name}"*namespace*) echo "demo-ml-prod ";; *"{.metadata.name}"*) exit 1;; esac`, "there is a namespace demo-ml-prod",
+		},
+		"a Secret has the name of the demo's key": {
+			"exit 1", `case "$*" in *"{.metadata.name}"*secret*) echo "demo-chat-7b-key ";; *"{.metadata.name}"*) exit 1;; esac`, "there is a secret demo-chat-7b-key",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := filepath.Join(t.TempDir(), "calls")
+			record := "echo $0 $* >> " + calls + "\n"
+			var out bytes.Buffer
+			opts := options{registry: "registry.invalid", tag: "dev", out: t.TempDir(), existing: true, kubectl: script(t, record+c.kubectl), helm: script(t, record+c.helm)}
+			if got := run(t.Context(), opts, &out); got != len(steps) || !strings.Contains(out.String(), c.said) {
+				t.Errorf("%d failed, want all, since %q:\n%s", got, c.said, out.String())
+			}
+			made, err := os.ReadFile(calls)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, verb := range []string{" delete ", " apply ", " create ", " upgrade ", " uninstall ", " label "} {
+				if strings.Contains(string(made), verb) {
+					t.Errorf("the demo changed something:\n%s", made)
+				}
+			}
+		})
+	}
+}
+
 func TestFailuresAreCountedAndHelpIsShown(t *testing.T) {
 	for name, c := range map[string]struct {
 		helm, kubectl  string
 		passed, failed int
 		shown          []string
 	}{
-		"the chart cannot be installed": {"exit 1", "exit 0", 0, len(steps), []string{"steps that follow cannot be shown", "logs deployment/modelrights-operator", "/x/cluster-logs"}},
+		"the chart cannot be installed": {"exit 1", nothingThere, 0, len(steps), []string{"steps that follow cannot be shown", "logs deployment/modelrights-operator", "/x/cluster-logs"}},
 		// Without a repository around, the model cannot be sealed.
-		"the model cannot be sealed": {"exit 0", "exit 0", 1, len(steps) - 1, []string{"=== 2.", "FAIL"}},
+		"the model cannot be sealed": {`[ "$1" != list ] || echo modelrights`, nothingThere, 1, len(steps) - 1, []string{"=== 2.", "FAIL"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer

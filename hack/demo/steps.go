@@ -21,7 +21,8 @@ var manifests = template.Must(template.ParseFS(manifestFiles, "manifests/*.yaml"
 
 const (
 	operatorNamespace = "modelrights-system"
-	licence           = "acme-chat-7b"
+	licence           = "demo-chat-7b"
+	keySecret         = licence + "-key"
 )
 
 // values fill in the manifests.
@@ -35,9 +36,11 @@ type demo struct {
 	terminal
 	options
 	values values
-	// installed means that the release was there before the demo, records how many audit records there were.
+	// installed means that the release of an earlier demo was there, records how many audit records there were.
 	installed bool
-	records   int
+	// began means that the demo has found nothing in its way and may have made something.
+	began   bool
+	records int
 }
 
 func newDemo(ctx context.Context, opts options, out io.Writer) *demo {
@@ -67,13 +70,14 @@ var steps = []step{
 }
 
 func (d *demo) install() error {
-	d.installed = d.quietly("", "helm", "status", "modelrights", "-n", operatorNamespace).err == nil
+	if err := d.guard(); err != nil {
+		return err
+	}
+	d.began = true
 	d.records = len(strings.Fields(d.quietly("", "kubectl", "get", "maudit", "-o", "name").stdout))
-	d.quietly("", "kubectl", "delete", "namespace", "ml-prod", "ml-dev", "ml-elsewhere", "--ignore-not-found", "--timeout=120s")
-	d.quietly("", "kubectl", "delete", "modellicense", licence, "--ignore-not-found")
-	d.quietly("", "kubectl", "-n", "kube-system", "delete", "pod", "key-thief", "--ignore-not-found")
+	d.clear(d.quietlyRun)
 	install := d.run("helm", "upgrade", "--install", "modelrights", "charts/modelrights",
-		"--namespace", operatorNamespace, "--create-namespace", "--wait", "--timeout", "4m",
+		"--namespace", operatorNamespace, "--create-namespace", "--wait", "--timeout", "4m", "--labels", ours,
 		"--set", "image.registry="+d.registry, "--set", "image.tag="+d.tag, "--set", "image.pullPolicy=Always",
 		"--set", "node.kubeletDir="+d.kubeletDir,
 		"--set", "governedRepositories={"+d.registry+"/models/**}")
@@ -110,12 +114,15 @@ func (d *demo) license() error {
 	if err := d.apply("namespaces.yaml", d.values).must(); err != nil {
 		return err
 	}
-	secret := d.quietly("", "kubectl", "-n", operatorNamespace, "create", "secret", "generic", "acme-chat-7b-key",
+	secret := d.quietly("", "kubectl", "-n", operatorNamespace, "create", "secret", "generic", "demo-chat-7b-key",
 		"--from-file=key="+filepath.Join(d.out, "model.key"), "--dry-run=client", "-o", "yaml")
-	fmt.Fprintf(d.screen, "$ kubectl -n %s create secret generic acme-chat-7b-key --from-file=key=%s\n", operatorNamespace, filepath.Join(d.out, "model.key"))
-	stored := d.quietly(secret.stdout, "kubectl", "apply", "-f", "-")
+	fmt.Fprintf(d.screen, "$ kubectl -n %s create secret generic demo-chat-7b-key --from-file=key=%s\n", operatorNamespace, filepath.Join(d.out, "model.key"))
+	stored := d.quietly(secret.stdout, "kubectl", "create", "-f", "-")
 	fmt.Fprint(d.screen, stored.text)
 	if err := stored.must(); err != nil {
+		return err
+	}
+	if err := d.quietly("", "kubectl", "-n", operatorNamespace, "label", "secret", keySecret, ours).must(); err != nil {
 		return err
 	}
 	if err := d.apply("license.yaml", d.values).must(); err != nil {
@@ -129,44 +136,44 @@ func (d *demo) license() error {
 
 func (d *demo) podWithoutGrant() error {
 	v := d.values
-	v.Namespace, v.Account, v.Image = "ml-prod", "llm-server", d.values.Model
+	v.Namespace, v.Account, v.Image = "demo-ml-prod", "llm-server", d.values.Model
 	return d.apply("pod-model-image.yaml", v).refused("NoGrant", licence, "chat-7b")
 }
 
 func (d *demo) unlicensedImage() error {
 	v := d.values
-	v.Namespace, v.Account, v.Image = "ml-prod", "llm-server", d.registry+"/models/found-somewhere:1.0"
+	v.Namespace, v.Account, v.Image = "demo-ml-prod", "llm-server", d.registry+"/models/found-somewhere:1.0"
 	return d.apply("pod-model-image.yaml", v).refused("Unlicensed", "found-somewhere")
 }
 
 func (d *demo) grant() error {
 	v := d.values
-	v.Namespace, v.Account = "ml-prod", "llm-server"
+	v.Namespace, v.Account = "demo-ml-prod", "llm-server"
 	if err := d.apply("grant.yaml", v).must(); err != nil {
 		return err
 	}
-	if err := d.run("kubectl", "wait", "--for=condition=Ready", "mgrant/chat", "-n", "ml-prod", "--timeout=30s").must(); err != nil {
+	if err := d.run("kubectl", "wait", "--for=condition=Ready", "mgrant/chat", "-n", "demo-ml-prod", "--timeout=30s").must(); err != nil {
 		return err
 	}
-	return d.run("kubectl", "get", "mgrant", "-n", "ml-prod").must()
+	return d.run("kubectl", "get", "mgrant", "-n", "demo-ml-prod").must()
 }
 
 func (d *demo) deployment() error {
 	if err := d.apply("deployment.yaml", d.values).must(); err != nil {
 		return err
 	}
-	if err := d.run("kubectl", "-n", "ml-prod", "rollout", "status", "deployment/llm", "--timeout=120s").must(); err != nil {
-		d.run("kubectl", "-n", "ml-prod", "describe", "pods", "-l", "app=llm")
+	if err := d.run("kubectl", "-n", "demo-ml-prod", "rollout", "status", "deployment/llm", "--timeout=120s").must(); err != nil {
+		d.run("kubectl", "-n", "demo-ml-prod", "describe", "pods", "-l", "app=llm")
 		return err
 	}
-	if err := d.run("kubectl", "-n", "ml-prod", "logs", "deployment/llm").must(); err != nil {
+	if err := d.run("kubectl", "-n", "demo-ml-prod", "logs", "deployment/llm").must(); err != nil {
 		return err
 	}
-	name := d.quietly("", "kubectl", "-n", "ml-prod", "get", "pods", "-l", "app=llm", "-o", "jsonpath={.items[0].metadata.name}")
+	name := d.quietly("", "kubectl", "-n", "demo-ml-prod", "get", "pods", "-l", "app=llm", "-o", "jsonpath={.items[0].metadata.name}")
 	if err := name.must(); err != nil {
 		return err
 	}
-	proxy := "/api/v1/namespaces/ml-prod/pods/" + name.stdout + ":8080/proxy"
+	proxy := "/api/v1/namespaces/demo-ml-prod/pods/" + name.stdout + ":8080/proxy"
 	answer := d.run("kubectl", "get", "--raw", proxy+"/v1/model")
 	if err := answer.must(); err != nil {
 		return err
@@ -191,7 +198,7 @@ func (d *demo) deployment() error {
 
 func (d *demo) imageVolume() error {
 	v := d.values
-	v.Namespace = "ml-dev"
+	v.Namespace = "demo-ml-dev"
 	return d.apply("pod-image-volume.yaml", v).refused("NoGrant", licence)
 }
 
@@ -199,28 +206,28 @@ func (d *demo) ephemeralContainer() error {
 	if err := d.apply("pod-ordinary.yaml", d.values).must(); err != nil {
 		return err
 	}
-	if err := d.run("kubectl", "-n", "ml-dev", "wait", "--for=condition=Ready", "pod/ordinary", "--timeout=60s").must(); err != nil {
+	if err := d.run("kubectl", "-n", "demo-ml-dev", "wait", "--for=condition=Ready", "pod/ordinary", "--timeout=60s").must(); err != nil {
 		return err
 	}
-	return d.run("kubectl", "-n", "ml-dev", "debug", "ordinary", "--image="+d.values.Model, "--profile=restricted").refused("NoGrant", licence)
+	return d.run("kubectl", "-n", "demo-ml-dev", "debug", "ordinary", "--image="+d.values.Model, "--profile=restricted").refused("NoGrant", licence)
 }
 
 func (d *demo) otherNamespace() error {
 	v := d.values
-	v.Namespace, v.Account, v.Image = "ml-elsewhere", "default", d.values.Model
+	v.Namespace, v.Account, v.Image = "demo-ml-elsewhere", "default", d.values.Model
 	if err := d.apply("grant.yaml", v).must(); err != nil {
 		return err
 	}
-	if err := d.eventually(30*time.Second, []string{"NamespaceNotAllowed"}, "kubectl", "get", "mgrant", "-n", "ml-elsewhere"); err != nil {
+	if err := d.eventually(30*time.Second, []string{"NamespaceNotAllowed"}, "kubectl", "get", "mgrant", "-n", "demo-ml-elsewhere"); err != nil {
 		return err
 	}
-	return d.apply("pod-model-image.yaml", v).refused("NamespaceNotAllowed", "ml-elsewhere")
+	return d.apply("pod-model-image.yaml", v).refused("NamespaceNotAllowed", "demo-ml-elsewhere")
 }
 
 func (d *demo) keyVolume() error {
 	v := d.values
-	v.Namespace = "ml-dev"
-	return d.apply("pod-key-volume.yaml", v).refused("ModelNotReferenced", "acme-chat-7b")
+	v.Namespace = "demo-ml-dev"
+	return d.apply("pod-key-volume.yaml", v).refused("ModelNotReferenced", "demo-chat-7b")
 }
 
 func (d *demo) keyVolumePastWebhook() error {
@@ -245,12 +252,12 @@ func (d *demo) keyVolumePastWebhook() error {
 }
 
 func (d *demo) overview() error {
-	return d.run("kubectl", "get", "mlic,mgrant", "-A").says("acme-chat-7b", "ml-prod", "ml-elsewhere")
+	return d.run("kubectl", "get", "mlic,mgrant", "-A").says("demo-chat-7b", "demo-ml-prod", "demo-ml-elsewhere")
 }
 
 func (d *demo) events() error {
 	return d.eventually(30*time.Second, []string{"Ready", "Denied", "Admitted", "KeyReleased"},
-		"kubectl", "get", "events", "-n", "ml-prod", "--field-selector=reportingComponent=modelrights-operator", "--sort-by=.metadata.creationTimestamp")
+		"kubectl", "get", "events", "-n", "demo-ml-prod", "--field-selector=reportingComponent=modelrights-operator", "--sort-by=.metadata.creationTimestamp")
 }
 
 func (d *demo) audit() error {
@@ -279,18 +286,6 @@ func (d *demo) help() {
 	d.run("kubectl", "-n", "modelrights-node", "logs", "daemonset/modelrights-node", "--all-containers", "--tail=20")
 	if d.logs != "" {
 		fmt.Fprintf(d.screen, "The logs of the cluster itself are in %s; cluster-down moves them to %s-logs.\n", d.logs, filepath.Dir(d.logs))
-	}
-	fmt.Fprintln(d.screen)
-}
-
-// remove takes away what the demo made on a cluster that is not its own.
-func (d *demo) remove() {
-	d.run("kubectl", "delete", "namespace", "ml-prod", "ml-dev", "ml-elsewhere", "--ignore-not-found", "--timeout=120s")
-	d.run("kubectl", "delete", "modellicense", licence, "--ignore-not-found")
-	d.run("kubectl", "-n", operatorNamespace, "delete", "secret", "acme-chat-7b-key", "--ignore-not-found")
-	if !d.installed {
-		d.run("helm", "uninstall", "modelrights", "-n", operatorNamespace, "--wait", "--timeout", "2m")
-		fmt.Fprintln(d.screen, "The kinds, and with them the audit log, are left: delete the CustomResourceDefinitions of modelrights.dev to lose them.")
 	}
 	fmt.Fprintln(d.screen)
 }
