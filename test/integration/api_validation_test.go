@@ -3,6 +3,9 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -175,6 +178,26 @@ var _ = Describe("API validation", func() {
 		Expect(k8sClient.Create(ctx, changed(license(), at("spec", "allowedNamespaces"), m{"selector": most}), client.DryRunAll)).To(Succeed())
 		Expect(k8sClient.Create(ctx, changed(grant(), at("spec", "podSelector"), most), client.DryRunAll)).To(Succeed())
 		Expect(k8sClient.Create(ctx, builders.License(strings.Repeat("x", 50)).Repository("registry.example.com/m").Obj(), client.DryRunAll)).To(Succeed())
+	})
+
+	It("accepts what the documents show", func(ctx SpecContext) {
+		paths, err := filepath.Glob("../../docs/how-to/*.md")
+		Expect(err).NotTo(HaveOccurred())
+		shown := map[string]bool{}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			Expect(err).NotTo(HaveOccurred())
+			for _, block := range regexp.MustCompile("(?s)```yaml\n(apiVersion: modelrights.dev/.*?)```").FindAllSubmatch(text, -1) {
+				for _, object := range parseManifests(block[1]) {
+					if object.GetNamespace() != "" {
+						object.SetNamespace("default")
+					}
+					Expect(k8sClient.Create(ctx, object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))).To(Succeed(), path)
+					shown[object.GetKind()] = true
+				}
+			}
+		}
+		Expect(shown).To(And(HaveKey("ModelLicense"), HaveKey("ModelGrant")))
 	})
 
 	It("defaults the kind of subjects and the entry of Secrets", func(ctx SpecContext) {

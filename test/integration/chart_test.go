@@ -132,7 +132,7 @@ var _ = Describe("Chart", Ordered, func() {
 
 	It("keeps the CA and the path that the operator filled in when it is upgraded", func(ctx SpecContext) {
 		operator := actingAs(config, operatorUser, "system:serviceaccounts")
-		bundle, path := []byte("any bytes: nobody is called with them here"), "/any-path"
+		bundle, path := config.CAData, "/any-path"
 		fill := func(webhook *admissionregistrationv1.WebhookClientConfig) {
 			GinkgoHelper()
 			Expect(webhook.Service.Path).To(BeNil())
@@ -156,6 +156,14 @@ var _ = Describe("Chart", Ordered, func() {
 			Expect(webhook.CABundle).To(Equal(bundle))
 			Expect(webhook.Service.Path).To(HaveValue(Equal(path)))
 		}
+	})
+
+	It("does not hide the path from those who create pods while the operator cannot be reached, as the threat model says", func(ctx SpecContext) {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ml-prod", Name: "any"},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "any", Image: "example.com/any:1"}}},
+		}
+		Expect(admin.Create(ctx, pod, client.DryRunAll)).To(MatchError(ContainSubstring("/any-path")))
 	})
 
 	It("lets the operator publish and watch the CA, and no other ConfigMap", func(ctx SpecContext) {
