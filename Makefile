@@ -97,8 +97,7 @@ images: ## Build the images and push them to REGISTRY (default: the registry of 
 	  push() { $(BIN)/images --image $$registry/$$1:$(TAG) --file $(IMAGEBIN)/$$2:/$$2 --entrypoint /$$2 --user $$3 --push; }; \
 	  push modelrights-operator modelrights-operator 65532; \
 	  push modelrights-node modelrights-node 0; \
-	  push demo-inference inference 65532; \
-	  push e2e-probe probe 65532
+	  push demo-inference inference 65532
 
 .PHONY: install
 install: $(BIN)/helm ## Install the chart into the cluster of KUBECONFIG, with images from REGISTRY.
