@@ -55,7 +55,7 @@ func boundAll(directory string) error {
 			continue
 		}
 		found += n
-		if err := os.WriteFile(path, bounded, 0o644); err != nil { //nolint:gosec // Everybody may read manifests.
+		if err := os.WriteFile(path, bounded, 0o644); err != nil {
 			return err
 		}
 	}

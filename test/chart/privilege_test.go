@@ -31,31 +31,44 @@ func rulesOf(t *testing.T, all map[string]*unstructured.Unstructured) map[string
 
 // TestLeastPrivilege holds what no role may ever say.
 func TestLeastPrivilege(t *testing.T) {
-	for name, rules := range rulesOf(t, render(t)) {
-		for _, rule := range rules {
-			if slices.Contains(rule.Verbs, "*") || slices.Contains(rule.Resources, "*") || slices.Contains(rule.APIGroups, "*") {
-				t.Errorf("%s has a wildcard: %v", name, rule)
-			}
-			if strings.HasPrefix(name, "ClusterRole ") && slices.Contains(rule.Resources, "secrets") {
-				t.Errorf("%s reaches Secrets of every namespace: %v", name, rule)
-			}
-			writes := slices.ContainsFunc(rule.Verbs, func(verb string) bool {
-				return !slices.Contains([]string{"get", "list", "watch"}, verb)
-			})
-			if !writes {
-				continue
-			}
-			for _, resource := range rule.Resources {
-				if strings.HasPrefix(resource, "modelaudit") && name != "ClusterRole /modelrights-operator" {
-					t.Errorf("%s writes %s, which only the operator does", name, resource)
-				}
-				if resource == "modelauditrecords" && !slices.Equal(rule.Verbs, []string{"create", "get", "list", "watch"}) {
-					t.Errorf("%s may %v %s", name, rule.Verbs, resource)
-				}
-				if (resource == "secrets" || strings.HasSuffix(resource, "webhookconfigurations")) && len(rule.ResourceNames) == 0 && !slices.Equal(rule.Verbs, []string{"create"}) {
-					t.Errorf("%s may %v any of %s: name them", name, rule.Verbs, resource)
+	for _, certManager := range []string{"false", "true"} {
+		t.Run("cert-manager "+certManager, func(t *testing.T) {
+			for name, rules := range rulesOf(t, render(t, "--set", "certManager.enabled="+certManager)) {
+				for _, rule := range rules {
+					holdToLeast(t, name, rule)
 				}
 			}
+		})
+	}
+}
+
+func holdToLeast(t *testing.T, name string, rule rbacv1.PolicyRule) {
+	t.Helper()
+	if slices.Contains(rule.Verbs, "*") || slices.Contains(rule.Resources, "*") || slices.Contains(rule.APIGroups, "*") {
+		t.Errorf("%s has a wildcard: %v", name, rule)
+	}
+	if strings.HasPrefix(name, "ClusterRole ") && slices.Contains(rule.Resources, "secrets") {
+		t.Errorf("%s reaches Secrets of every namespace: %v", name, rule)
+	}
+	writes := slices.ContainsFunc(rule.Verbs, func(verb string) bool {
+		return !slices.Contains([]string{"get", "list", "watch"}, verb)
+	})
+	if !writes {
+		return
+	}
+	for _, resource := range rule.Resources {
+		if strings.HasPrefix(resource, "modelaudit") && name != "ClusterRole /modelrights-operator" {
+			t.Errorf("%s writes %s, which only the operator does", name, resource)
+		}
+		if resource == "modelauditrecords" && !slices.Equal(rule.Verbs, []string{"create", "get", "list", "watch"}) {
+			t.Errorf("%s may %v %s", name, rule.Verbs, resource)
+		}
+		if strings.HasSuffix(resource, "/status") && len(rule.Verbs) != 1 {
+			t.Errorf("%s may %v %s: one verb writes it", name, rule.Verbs, resource)
+		}
+		named := len(rule.ResourceNames) > 0 || slices.Equal(rule.Verbs, []string{"create"})
+		if !named && (slices.Contains([]string{"secrets", "configmaps", "leases"}, resource) || strings.HasSuffix(resource, "webhookconfigurations")) {
+			t.Errorf("%s may %v any of %s: name them", name, rule.Verbs, resource)
 		}
 	}
 }
