@@ -49,6 +49,8 @@ func (c *Cluster) makeBridge() error {
 		{"link", "set", c.Bridge, "up"},
 		// The API server calls Services too. Without a route the kernel drops the packet before any rule sees it.
 		{"route", "add", c.ServiceCIDR, "dev", c.Bridge, "src", c.NodeAddress},
+		// What is meant for a pod that is gone must not leave the machine by the default route. Pods have longer routes.
+		{"route", "add", "unreachable", c.PodCIDR},
 	} {
 		if _, err := tool("ip", args...); err != nil {
 			return fmt.Errorf("make the bridge: %w", err)
@@ -72,6 +74,16 @@ func (c *Cluster) removeBridge() error {
 	_, ours, _, err := c.ownBridge()
 	if err != nil || !ours {
 		return err
+	}
+	// This one is of no interface. An `up` that was killed may not have got as far as making it.
+	routes, err := tool("ip", "route", "show", "type", "unreachable", "exact", c.PodCIDR)
+	if err != nil {
+		return fmt.Errorf("look for the route of pods that are gone: %w", err)
+	}
+	if len(routes) > 0 {
+		if _, err := tool("ip", "route", "delete", "unreachable", c.PodCIDR); err != nil {
+			return fmt.Errorf("remove the route of pods that are gone: %w", err)
+		}
 	}
 	if _, err := tool("ip", "link", "delete", c.Bridge); err != nil {
 		return fmt.Errorf("remove the bridge: %w", err)
