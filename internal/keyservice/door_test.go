@@ -193,14 +193,11 @@ func TestFloodingNode(t *testing.T) {
 		})
 	}
 	held := func() int { return len(slices.DeleteFunc(w.steps.list(), func(s string) bool { return s != "held" })) }
-	g := gomega.NewWithT(t)
-	// All are in: some decided, some wait, and the rest were refused.
-	g.Eventually(func() bool {
+	// All are there: some are decided, some wait, and the rest were refused, before any has waited in vain.
+	gomega.NewWithT(t).Eventually(func() bool {
 		return held() == protocol.MaxCallsPerNode && tooMany.Load() >= calls-protocol.MaxCallsPerNode-nodeWaiting
-	}).
-		Should(gomega.BeTrue())
+	}).WithTimeout(waitTimeout - time.Second).Should(gomega.BeTrue())
 
-	started := time.Now()
 	if answer := other.call(t.Context(), t); answer.Code != http.StatusOK {
 		t.Errorf("the other node: status %d: %s", answer.Code, answer.Body)
 	}
@@ -309,33 +306,62 @@ func TestFloodOfStrangers(t *testing.T) {
 	w.noSecrets(t)
 }
 
-// Reviews that take for ever hold up those of the same address alone.
+// Reviews that take for ever hold up those of the same address, and however many addresses they come from, no driver that was
+// there before.
 func TestSlowReviews(t *testing.T) {
-	w := newWorld(t)
-	finish, under := make(chan struct{}), atomic.Int32{}
-	w.reviewing = func(token string) {
-		if strings.HasPrefix(token, "made-up") {
-			under.Add(1)
-			<-finish
-		}
+	tests := map[string]struct {
+		address func(i int) string
+		// known is set where the driver was there before.
+		known bool
+		under int32
+	}{
+		"one address":    {func(int) string { return otherAddress }, false, addressReviews},
+		"many addresses": {func(i int) string { return fmt.Sprintf("192.0.2.%d:40000", 100+i) }, true, maxReviews},
 	}
-	handler := w.handler(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	var strangers sync.WaitGroup
-	for i := range 30 {
-		stranger := caller{handler, fmt.Sprintf("made-up-%d", i), otherAddress, w.request}
-		strangers.Go(func() { stranger.call(ctx, t) })
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			finish, under := make(chan struct{}), atomic.Int32{}
+			w.reviewing = func(token string) {
+				if strings.HasPrefix(token, "made-up") {
+					under.Add(1)
+					<-finish
+				}
+			}
+			driver := w.caller(w.handler(t))
+			call := func() {
+				t.Helper()
+				if answer := driver.call(t.Context(), t); answer.Code != http.StatusOK {
+					t.Errorf("the driver: status %d: %s", answer.Code, answer.Body)
+				}
+			}
+			if tc.known {
+				call()
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var strangers sync.WaitGroup
+			var refused atomic.Int32
+			const calls = 50
+			for i := range calls {
+				stranger := caller{driver.handler, fmt.Sprintf("made-up-%d", i), tc.address(i), w.request}
+				strangers.Go(func() {
+					stranger.call(ctx, t)
+					refused.Add(1)
+				})
+			}
+			eventually := gomega.NewWithT(t).Eventually
+			eventually(under.Load).WithTimeout(10 * time.Second).Should(gomega.Equal(tc.under))
+			call()
+			// Those that wait give up, without a review.
+			cancel()
+			eventually(refused.Load).WithTimeout(10 * time.Second).Should(gomega.Equal(calls - tc.under))
+			if got := under.Load(); got != tc.under {
+				t.Errorf("%d reviews at a time, want %d", got, tc.under)
+			}
+			close(finish)
+			strangers.Wait()
+		})
 	}
-	gomega.NewWithT(t).Eventually(under.Load).WithTimeout(10 * time.Second).Should(gomega.BeEquivalentTo(addressReviews))
-	if answer := w.caller(handler).call(t.Context(), t); answer.Code != http.StatusOK {
-		t.Errorf("status %d: %s", answer.Code, answer.Body)
-	}
-	if got := under.Load(); got != addressReviews {
-		t.Errorf("%d reviews for one address, want %d", got, addressReviews)
-	}
-	cancel()
-	close(finish)
-	strangers.Wait()
 }
 
 // That a token was confirmed once counts for nothing when it is not confirmed any more.
