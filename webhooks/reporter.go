@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"cmp"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -14,29 +15,43 @@ import (
 // maxNote is the longest note that the API server takes in an Event of events.k8s.io/v1, in bytes.
 const maxNote = 1024
 
-// Submitter takes entries for the audit log without blocking, and bounds how many of them are written.
-type Submitter interface {
-	Submit(audit.Entry)
+// AuditLog takes entries for the audit log without blocking, and bounds how many of them are written: *audit.Log.
+type AuditLog interface {
+	// Offer reports whether the entry is written by itself, neither coalesced nor merely counted.
+	Offer(audit.Entry) bool
 }
 
 // Reporter is the Denials that writes each to the audit log and as an Event, so that whoever looks at a Deployment which
-// makes no pods finds out why.
+// makes no pods finds out why. The log bounds its entries; an Event there is for a denial that has an entry of its own,
+// and for the first of an owner.
 type Reporter struct {
-	log      Submitter
+	log      AuditLog
 	recorder events.EventRecorder
+
+	mu     sync.Mutex
+	events *eventBudget
 }
 
 // NewReporter returns a Reporter. The recorder deduplicates Events.
-func NewReporter(log Submitter, recorder events.EventRecorder) *Reporter {
-	return &Reporter{log: log, recorder: recorder}
+func NewReporter(log AuditLog, recorder events.EventRecorder) *Reporter {
+	return &Reporter{log: log, recorder: recorder, events: newEventBudget()}
 }
 
 // Denied implements Denials.
 func (r *Reporter) Denied(d Denial) {
+	logged := false
 	for _, use := range d.Uses {
-		r.log.Submit(entryOf(d, use))
+		if r.log.Offer(entryOf(d, use)) {
+			logged = true
+		}
 	}
-	r.recorder.Eventf(regarding(d), nil, corev1.EventTypeWarning, string(v1alpha1.ReasonDenied), "Admit", "%s", clip(d.Message, maxNote))
+	object := regarding(d)
+	r.mu.Lock()
+	worthIt := r.events.take(d.Time, *object, logged)
+	r.mu.Unlock()
+	if worthIt {
+		r.recorder.Eventf(object, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonDenied), "Admit", "%s", clip(d.Message, maxNote))
+	}
 }
 
 func entryOf(d Denial, use DeniedUse) audit.Entry {

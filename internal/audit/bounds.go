@@ -129,6 +129,9 @@ func (b *bounder) list(in []string, limit, total int) []string {
 // log in a terminal, cut so that its JSON form has at most limit bytes without the quotes; and whether that changed s.
 // Line ends and tabs become spaces. limit must be at least 3.
 func boundText(s string, limit int) (string, bool) {
+	if plain(s) && jsonBytes(s) <= limit {
+		return s, false
+	}
 	var out strings.Builder
 	used, end := 0, 0 // bytes of JSON so far; length of out at the last place where an ellipsis still fitted
 	changed := false
@@ -152,6 +155,16 @@ func boundText(s string, limit int) (string, bool) {
 		out.WriteString(text)
 	}
 	return out.String(), changed
+}
+
+// plain reports whether a string consists of printable ASCII, as nearly all do.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // jsonBytes is the length of a bounded string's canonical JSON form without its quotes: only these two are escaped.

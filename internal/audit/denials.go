@@ -1,108 +1,184 @@
 package audit
 
 import (
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
+	"crypto/sha256"
+	"encoding/json"
 	"time"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// DenialLimits bounds what denials may write to the log, for each operator replica.
-type DenialLimits struct {
-	// PerNamespace is how many different denials of a namespace are written in a minute. Default 30.
-	PerNamespace int
-	// Total is how many different denials of all namespaces together are written in a minute. Default 600.
-	Total int
-	// Namespaces is how many namespaces have a Gap entry of their own in a minute; what is left out of all others is
-	// counted together. Default 100.
-	Namespaces int
-}
-
-func (l DenialLimits) withDefaults() DenialLimits {
-	if l.PerNamespace <= 0 {
-		l.PerNamespace = 30
-	}
-	if l.Total <= 0 {
-		l.Total = 600
-	}
-	if l.Namespaces <= 0 {
-		l.Namespaces = 100
-	}
-	return l
-}
-
-// Denials turns denials and key refusals, of which a tenant can cause any number, into a bounded number of entries.
-// Denials of the same type, namespace, owner, reason and images within a minute are one entry and, at the minute's end,
-// one DenialsRepeated entry that says how many more there were. What is beyond the limits is counted in one Gap entry a
-// minute and namespace. In a minute a namespace causes at most 2 × PerNamespace + 1 entries, and all together cause at
-// most 2 × Total + Namespaces + 1. Memory is bounded likewise: Total entries of MaxLeafBytes, and Total + Namespaces counters.
+// Denials turns denials and key refusals, of which a tenant can cause any number, into a bounded number of bytes. Those
+// of the same type, namespace, owner, reason, images and user within a minute are one entry and, at the minute's end, one
+// short DenialsRepeated entry that says how many more there were. What is beyond the limits is counted in Gap entries, at
+// most one an hour and namespace. DenialLimits says what that comes to.
 //
-// A pod without an owner counts by its service account, since its name may be random.
+// Denials and key refusals have budgets of their own, so that neither hides the other. The first of a namespace, type and
+// reason within an hour has another budget, so that a loud namespace does not hide a quiet one.
+//
+// A pod without an owner counts by its service account, since its name may be random. Users cannot be made up, but
+// service accounts can be created; so the user, as all else, only decides what is told apart within the budgets.
+//
+// Memory is bounded: DenialLimits.Namespaces counters, and as many short notes as the budgets let entries be written
+// within a minute, which is below 2,000 by default.
 //
 // It does no I/O, takes the time from its caller, and is not safe for concurrent use.
 type Denials struct {
 	limits DenialLimits
 	minute time.Time
 	spaces map[string]*deniedNamespace
-	logged []*repeats // in the order in which they came
-	others int64      // denials beyond the limits, in namespaces that are not counted apart
+	kinds  map[denialKey]*repeats
+	logged []*repeats // the kinds, in the order in which they came
+	pools  [classes]pool
+	gaps   gapLedger
 }
+
+// class tells denials from key refusals.
+type class int
+
+const (
+	deniedClass class = iota
+	refusedClass
+	classes
+)
+
+func classOf(t Type) class {
+	if t == KeyRefused {
+		return refusedClass
+	}
+	return deniedClass
+}
+
+// pool is what all namespaces share.
+type pool struct{ total, firsts *bucket }
 
 type deniedNamespace struct {
-	kinds map[denialKey]*repeats
-	// capped is the number of denials beyond the limits.
-	capped int64
+	shares [classes]share
+	capped cappedCount
+	// nextGap is when the namespace may have its next Gap entry.
+	nextGap time.Time
 }
 
-type denialKey struct {
-	entryType                             Type
-	ownerKind, ownerName, account, reason string
-	images                                string
+// share is what a namespace may write of one class.
+type share struct {
+	budget *bucket
+	hour   time.Time
+	// seen are the reasons that were written within the hour; reserved is how many of them from the pool of firsts.
+	seen     map[v1alpha1.Reason]bool
+	reserved int
 }
 
+type denialKey [sha256.Size]byte
+
+// repeats is what is remembered of an entry until the minute ends.
 type repeats struct {
-	first Entry
-	more  int64
+	namespace, id string
+	reason        v1alpha1.Reason
+	more          int64
+	paidBy        [2]*bucket
 }
 
 // NewDenials returns an empty Denials. Zero limits take their defaults.
 func NewDenials(limits DenialLimits) *Denials {
-	return &Denials{limits: limits.withDefaults(), spaces: map[string]*deniedNamespace{}}
+	limits = limits.withDefaults()
+	d := &Denials{limits: limits, spaces: map[string]*deniedNamespace{}, kinds: map[denialKey]*repeats{}}
+	for c := range d.pools {
+		d.pools[c] = pool{total: newBucket(limits.Total), firsts: newBucket(limits.Firsts)}
+	}
+	return d
 }
 
+// Fate is what becomes of a denial.
+type Fate int
+
+// Fates of a denial.
+const (
+	// Written means that it has an entry of its own.
+	Written Fate = iota
+	// Repeated means that it is counted in the DenialsRepeated entry of another.
+	Repeated
+	// Capped means that it is counted in a Gap entry.
+	Capped
+)
+
 // Observe takes a denial and returns what is to be written now: what Flush returns if a minute has ended, and the
-// denial itself if it is the first of its kind in this minute and within the limits. The entry must be complete and
-// bounded.
-func (d *Denials) Observe(now time.Time, e Entry) []Entry {
+// denial itself if it is Written. The entry must be complete and bounded.
+func (d *Denials) Observe(now time.Time, e Entry) ([]Entry, Fate) {
 	out := d.Flush(now)
-	if len(d.spaces) == 0 && d.others == 0 {
+	if !d.pending() { // of a minute before the clock was set back nothing is left to tell
 		d.minute = now.Truncate(time.Minute)
 	}
-	space := d.spaces[e.Namespace]
+	c := classOf(e.Type)
+	space := d.namespace(e.Namespace)
 	if space == nil {
-		if len(d.logged) >= d.limits.Total && len(d.spaces) >= d.limits.Namespaces {
-			d.others++
-			return out
-		}
-		space = &deniedNamespace{kinds: map[denialKey]*repeats{}}
-		d.spaces[e.Namespace] = space
+		d.capped(&d.gaps.others, c)
+		return out, Capped
 	}
 	key := keyOf(e)
-	if known := space.kinds[key]; known != nil {
+	if known := d.kinds[key]; known != nil {
 		known.more++
-		return out
+		return out, Repeated
 	}
-	if len(space.kinds) >= d.limits.PerNamespace || len(d.logged) >= d.limits.Total {
-		space.capped++
-		return out
+	paidBy, ok := d.pay(now, space.shareOf(now, c), d.pools[c], e)
+	if !ok {
+		d.capped(&space.capped, c)
+		return out, Capped
 	}
-	kind := &repeats{first: e}
-	space.kinds[key] = kind
+	kind := &repeats{namespace: e.Namespace, id: e.ID, reason: e.Reason, paidBy: paidBy}
+	d.kinds[key] = kind
 	d.logged = append(d.logged, kind)
-	return append(out, e)
+	return append(out, e), Written
+}
+
+// namespace returns nil for a namespace that is new, if there are too many.
+func (d *Denials) namespace(name string) *deniedNamespace {
+	space := d.spaces[name]
+	if space == nil && len(d.spaces) < d.limits.Namespaces {
+		space = &deniedNamespace{}
+		for c := range space.shares {
+			space.shares[c].budget = newBucket(d.limits.Namespace)
+		}
+		d.spaces[name] = space
+	}
+	return space
+}
+
+func (n *deniedNamespace) shareOf(now time.Time, c class) *share {
+	s := &n.shares[c]
+	if hour := now.Truncate(time.Hour); hour.After(s.hour) {
+		s.hour, s.seen, s.reserved = hour, nil, 0
+	}
+	return s
+}
+
+// pay takes the bytes of an entry from the namespace and from what is shared. Where either is used up, the first of its
+// reason is paid for by the pool of firsts, and the namespace owes the bytes.
+func (d *Denials) pay(now time.Time, s *share, p pool, e Entry) (from [2]*bucket, ok bool) {
+	first := !s.seen[e.Reason] && s.reserved < d.limits.FirstsPerNamespace
+	affordable := func(bytes int64) (ordinary, reserve bool) {
+		return s.budget.has(now, bytes) && p.total.has(now, bytes), first && p.firsts.has(now, bytes)
+	}
+	if ordinary, reserve := affordable(leastBytes(e)); !ordinary && !reserve {
+		return from, false // in a flood, without encoding the entry
+	}
+	bytes := writtenBytes(e)
+	switch ordinary, reserve := affordable(bytes); {
+	case ordinary:
+		from = [2]*bucket{s.budget, p.total}
+	case reserve:
+		from = [2]*bucket{s.budget, p.firsts}
+		s.reserved++
+	default:
+		return from, false
+	}
+	for _, b := range from {
+		b.use(now, bytes)
+	}
+	if s.seen == nil {
+		s.seen = map[v1alpha1.Reason]bool{}
+	}
+	s.seen[e.Reason] = true
+	return from, true
 }
 
 // Flush returns the DenialsRepeated and Gap entries of a minute that has ended, and nothing while it lasts. A clock that
@@ -111,62 +187,89 @@ func (d *Denials) Flush(now time.Time) []Entry {
 	if now.Before(d.minute.Add(time.Minute)) {
 		return nil
 	}
-	return d.FlushAll(now)
-}
-
-// FlushAll is Flush for a minute that has not ended, for when the operator does.
-func (d *Denials) FlushAll(now time.Time) []Entry {
-	var out []Entry
-	for _, kind := range d.logged {
-		if kind.more > 0 {
-			out = append(out, repeated(now, kind.first, kind.more))
-		}
-	}
-	gaps := 0
-	for _, namespace := range slices.Sorted(maps.Keys(d.spaces)) {
-		capped := d.spaces[namespace].capped
-		switch {
-		case capped == 0:
-		case gaps >= d.limits.Namespaces:
-			d.others += capped
-		default:
-			gaps++
-			out = append(out, cappedGap(now, d.minute, namespace, "namespace "+namespace, capped))
-		}
-	}
-	if d.others > 0 {
-		out = append(out, cappedGap(now, d.minute, "", "further namespaces", d.others))
-	}
-	d.spaces, d.logged, d.others = map[string]*deniedNamespace{}, nil, 0
+	out := append(d.repeated(now), d.dueGaps(now)...)
+	d.forget(now)
+	d.minute = now.Truncate(time.Minute)
 	return out
 }
 
-// Due is when Flush will have something to return, and false while there is nothing to flush.
+// FlushAll returns whatever there is to tell, for when the operator ends.
+func (d *Denials) FlushAll(now time.Time) []Entry {
+	out := append(d.repeated(now), d.allGaps(now)...)
+	d.forget(now)
+	return out
+}
+
+// Due is when Flush may have something to return, and false while there is nothing to flush.
 func (d *Denials) Due() (time.Time, bool) {
-	return d.minute.Add(time.Minute), len(d.spaces) > 0 || d.others > 0
+	return d.minute.Add(time.Minute), d.pending()
+}
+
+func (d *Denials) pending() bool { return len(d.logged) > 0 || d.gaps.untold > 0 }
+
+// repeated returns the DenialsRepeated entries. The bytes are owed where the first of the kind was paid for.
+func (d *Denials) repeated(now time.Time) []Entry {
+	var out []Entry
+	for _, kind := range d.logged {
+		if kind.more == 0 {
+			continue
+		}
+		e := Entry{Type: DenialsRepeated, Time: now, Namespace: kind.namespace, Reason: kind.reason, Count: kind.more, Of: kind.id}
+		out = append(out, e)
+		bytes := writtenBytes(e)
+		for _, b := range kind.paidBy {
+			b.use(now, bytes)
+		}
+	}
+	d.kinds, d.logged = map[denialKey]*repeats{}, nil
+	return out
+}
+
+// forget drops the namespaces that have nothing to tell and would begin anew with what they have.
+func (d *Denials) forget(now time.Time) {
+	for name, space := range d.spaces {
+		quiet := !space.capped.any() && !now.Before(space.nextGap)
+		for c := range classes {
+			s := space.shareOf(now, c)
+			quiet = quiet && len(s.seen) == 0 && s.budget.full(now)
+		}
+		if quiet {
+			delete(d.spaces, name)
+		}
+	}
 }
 
 func keyOf(e Entry) denialKey {
-	key := denialKey{
-		entryType: e.Type, ownerKind: e.Owner.Kind, ownerName: e.Owner.Name,
-		reason: string(e.Reason), images: strings.Join(e.Images, "\n"),
-	}
+	account := ""
 	if e.Owner == (Owner{}) {
-		key.account = e.ServiceAccount
+		account = e.ServiceAccount
 	}
-	return key
+	parts := append([]string{string(e.Type), e.Namespace, e.Owner.Kind, e.Owner.Name, account, string(e.Reason), e.Actor}, e.Images...)
+	encoded, _ := json.Marshal(parts) // strings can always be encoded
+	return sha256.Sum256(encoded)
 }
 
-func repeated(now time.Time, first Entry, more int64) Entry {
-	e := first
-	e.Type, e.Time, e.Count, e.Of, e.ID = DenialsRepeated, now, more, first.ID, ""
-	return e
+// writtenBytes is how much etcd grows by when an entry is written in a record of its own, as it is at human rates. It
+// is too much for one that shares a record.
+func writtenBytes(e Entry) int64 {
+	e.Version, e.Writer = Version, fullWriter
+	if e.ID == "" {
+		e.ID = e.deriveID()
+	}
+	leaf, err := e.Canonical()
+	if err != nil {
+		return recordBytes + 2*MaxLeafBytes
+	}
+	return recordBytes + int64(storedBytes(Summary(e, 0))+storedBytes(string(leaf)))
 }
 
-func cappedGap(now, minute time.Time, namespace, where string, count int64) Entry {
-	return Entry{
-		Type: Gap, Time: now, Namespace: namespace, Reason: v1alpha1.ReasonDenialsCapped, Count: count,
-		Message: fmt.Sprintf("%d denials in %s from %s on were counted but not written one by one",
-			count, where, minute.UTC().Format(time.RFC3339)),
+// leastBytes is less than writtenBytes, and cheaper.
+func leastBytes(e Entry) int64 {
+	n := recordBytes
+	for _, s := range append([]string{
+		e.Namespace, e.Pod.Name, e.Owner.Name, e.ServiceAccount, e.Node, e.License.Name, e.Grant.Name, e.Message, e.Actor, e.ID,
+	}, e.Images...) {
+		n += storedBytes(s)
 	}
+	return int64(n)
 }

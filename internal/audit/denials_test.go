@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,15 +46,16 @@ func TestDenialsAreCoalesced(t *testing.T) {
 		"another kind of owner":    {with(func(e *Entry) { e.Owner.Kind = "Job" }), true},
 		"another reason":           {with(func(e *Entry) { e.Reason = v1alpha1.ReasonExpired }), true},
 		"another image":            {with(func(e *Entry) { e.Images = []string{"a:2"} }), true},
+		"another user":             {with(func(e *Entry) { e.Actor = "mallory" }), true},
 		"a key refused":            {with(func(e *Entry) { e.Type = KeyRefused }), true},
 		"no owner":                 {with(func(e *Entry) { e.Owner = Owner{} }), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := NewDenials(DenialLimits{})
-			if out := d.Observe(noon, base); len(out) != 1 || out[0].Type != Denied {
+			if out, _ := d.Observe(noon, base); len(out) != 1 || out[0].Type != Denied {
 				t.Fatalf("the first denial is not written at once: %v", out)
 			}
-			if out := d.Observe(noon.Add(time.Second), test.second); (len(out) == 1) != test.written {
+			if out, _ := d.Observe(noon.Add(time.Second), test.second); (len(out) == 1) != test.written {
 				t.Errorf("written: %v, want %v", out, test.written)
 			}
 		})
@@ -62,9 +64,10 @@ func TestDenialsAreCoalesced(t *testing.T) {
 
 func TestRepeatsAreCounted(t *testing.T) {
 	d := NewDenials(DenialLimits{})
-	first := d.Observe(noon, denial("ml", "llm", "a:1"))[0]
+	firsts, _ := d.Observe(noon, denial("ml", "llm", "a:1"))
+	first := firsts[0]
 	for range 41 {
-		if out := d.Observe(noon.Add(20*time.Second), denial("ml", "llm", "a:1")); len(out) != 0 {
+		if out, _ := d.Observe(noon.Add(20*time.Second), denial("ml", "llm", "a:1")); len(out) != 0 {
 			t.Fatalf("a repeat was written: %v", out)
 		}
 	}
@@ -76,13 +79,13 @@ func TestRepeatsAreCounted(t *testing.T) {
 	}
 	out := d.Flush(noon.Add(time.Minute))
 	if len(out) != 1 || out[0].Type != DenialsRepeated || out[0].Count != 41 || out[0].Of != first.ID ||
-		out[0].Namespace != "ml" || out[0].Images[0] != "a:1" || out[0].Reason != v1alpha1.ReasonNoGrant {
+		out[0].Namespace != "ml" || out[0].Reason != v1alpha1.ReasonNoGrant || out[0].Images != nil || out[0].Message != "" {
 		t.Errorf("flushed %+v, of %s", out, first.ID)
 	}
 	if _, ok := d.Due(); ok {
 		t.Error("something is due after the flush")
 	}
-	if out := d.Observe(noon.Add(61*time.Second), denial("ml", "llm", "a:1")); len(out) != 1 {
+	if out, _ := d.Observe(noon.Add(61*time.Second), denial("ml", "llm", "a:1")); len(out) != 1 {
 		t.Errorf("the next minute's first denial is not written: %v", out)
 	}
 }
@@ -91,7 +94,7 @@ func TestObserveFlushesTheMinuteBefore(t *testing.T) {
 	d := NewDenials(DenialLimits{})
 	d.Observe(noon, denial("ml", "llm", "a:1"))
 	d.Observe(noon, denial("ml", "llm", "a:1"))
-	out := d.Observe(noon.Add(5*time.Minute), denial("ml", "llm", "a:1"))
+	out, _ := d.Observe(noon.Add(5*time.Minute), denial("ml", "llm", "a:1"))
 	if len(out) != 2 || out[0].Type != DenialsRepeated || out[1].Type != Denied {
 		t.Errorf("got %+v", out)
 	}
@@ -100,7 +103,7 @@ func TestObserveFlushesTheMinuteBefore(t *testing.T) {
 func TestClockSetBack(t *testing.T) {
 	d := NewDenials(DenialLimits{})
 	d.Observe(noon, denial("ml", "llm", "a:1"))
-	if out := d.Observe(noon.Add(-time.Hour), denial("ml", "llm", "a:1")); len(out) != 0 {
+	if out, _ := d.Observe(noon.Add(-time.Hour), denial("ml", "llm", "a:1")); len(out) != 0 {
 		t.Errorf("a clock that was set back made a repeat a first: %v", out)
 	}
 	if out := d.Flush(noon.Add(time.Minute)); len(out) != 1 || out[0].Count != 1 {
@@ -108,123 +111,255 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// tally counts what a Denials says, and what of it was told.
+type tally struct {
+	entries, canonical, etcd, told int64
+	written                        map[Type]int64
+	byNamespace                    map[string]int64 // bytes in etcd
+}
+
+func newTally() *tally { return &tally{written: map[Type]int64{}, byNamespace: map[string]int64{}} }
+
+func (a *tally) take(t *testing.T, out []Entry) {
+	t.Helper()
+	for _, e := range out {
+		e = e.complete(noon, fullWriter)
+		leaf, err := e.Canonical()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if least, bytes := leastBytes(e), writtenBytes(e); least > bytes {
+			t.Errorf("%d bytes of an entry, want less than %d", least, bytes)
+		}
+		a.entries++
+		a.canonical += int64(len(leaf))
+		a.etcd += writtenBytes(e)
+		a.byNamespace[e.Namespace] += writtenBytes(e)
+		a.written[e.Type]++
+		a.told += max(e.Count, 1)
+	}
+}
+
+func (a *tally) observe(t *testing.T, d *Denials, now time.Time, e Entry) Fate {
+	t.Helper()
+	out, fate := d.Observe(now, e)
+	a.take(t, out)
+	return fate
+}
+
 // TestRetriesForEver lets a tenant retry one denied Deployment ten times a second for an hour.
 func TestRetriesForEver(t *testing.T) {
-	d := NewDenials(DenialLimits{})
-	var written int
-	var told int64
+	d, told := NewDenials(DenialLimits{}), newTally()
 	const perSecond, seconds = 10, 3600
 	e := denial("ml", "llm", "a:1")
-	take := func(out []Entry) {
-		written += len(out)
-		_, repeats := count(out, DenialsRepeated)
-		n, _ := count(out, Denied)
-		told += repeats + int64(n)
-	}
 	for s := range seconds {
-		now := noon.Truncate(time.Minute).Add(time.Duration(s) * time.Second)
 		for range perSecond {
-			take(d.Observe(now, e))
+			told.observe(t, d, noon.Truncate(time.Minute).Add(time.Duration(s)*time.Second), e)
 		}
 	}
-	take(d.FlushAll(noon.Add(time.Hour)))
-	if written > 2*seconds/60 {
-		t.Errorf("%d entries in an hour, want at most two a minute", written)
+	told.take(t, d.FlushAll(noon.Add(time.Hour)))
+	if told.entries > 2*seconds/60 {
+		t.Errorf("%d entries in an hour, want at most two a minute", told.entries)
 	}
-	if told != perSecond*seconds {
-		t.Errorf("the log tells of %d denials of %d", told, perSecond*seconds)
+	if told.told != perSecond*seconds {
+		t.Errorf("the log tells of %d denials of %d", told.told, perSecond*seconds)
 	}
 }
 
 // TestRandomTags lets a tenant try a new image tag, and a new owner, with every attempt: nothing of it coalesces.
 func TestRandomTags(t *testing.T) {
-	d := NewDenials(DenialLimits{})
-	var firsts int
-	var told int64
-	const attempts, minutes = 1000, 5
+	d, told := NewDenials(DenialLimits{}), newTally()
+	const attempts, minutes = 1000, 180
 	for m := range minutes {
 		now := noon.Truncate(time.Minute).Add(time.Duration(m) * time.Minute)
-		var out []Entry
+		before := told.written[Denied]
 		for n := range attempts {
-			out = append(out, d.Observe(now, denial("ml", fmt.Sprintf("o-%d", n), fmt.Sprintf("a:%d", n)))...)
-			if size := len(d.spaces["ml"].kinds); size > 30 {
-				t.Fatalf("%d denials are remembered", size)
-			}
+			told.observe(t, d, now, denial("ml", fmt.Sprintf("o-%d", n), fmt.Sprintf("a:%d", n)))
 		}
-		out = append(out, d.Flush(now.Add(time.Minute))...)
-		n, _ := count(out, Denied)
-		gaps, capped := count(out, Gap)
-		if n > 30 || gaps != 1 || len(out) != n+1 {
-			t.Fatalf("minute %d: %d entries, %d firsts, %d gaps", m, len(out), n, gaps)
+		n := told.written[Denied] - before
+		if m == 0 && (n < 25 || n > 60) || m > 60 && n > 2 {
+			t.Errorf("minute %d: %d denials are written", m, n)
 		}
-		firsts += n
-		told += int64(n) + capped
 	}
-	if told != attempts*minutes {
-		t.Errorf("the log tells of %d denials of %d (%d one by one)", told, attempts*minutes, firsts)
+	told.take(t, d.FlushAll(noon.Add(minutes*time.Minute)))
+	if gaps := told.written[Gap]; gaps > 4 {
+		t.Errorf("%d Gap entries in three hours", gaps)
+	}
+	if told.told != attempts*minutes {
+		t.Errorf("the log tells of %d denials of %d", told.told, attempts*minutes)
 	}
 }
 
-// TestManyNamespaces denies in far more namespaces than are counted apart.
-func TestManyNamespaces(t *testing.T) {
+// TestGapsAreTold: a namespace that is over its budget is told of within a minute, and then once an hour.
+func TestGapsAreTold(t *testing.T) {
 	d := NewDenials(DenialLimits{})
-	var out []Entry
-	const namespaces, each = 1000, 40
-	for n := range each {
-		for ns := range namespaces {
-			out = append(out, d.Observe(noon, denial(fmt.Sprintf("ns-%d", ns), "o", fmt.Sprintf("a:%d", n)))...)
+	start := noon.Truncate(time.Hour)
+	flood := func(at time.Duration) {
+		for n := range 100 {
+			e := denial("ml", fmt.Sprintf("o-%d-%d", n, at), "a:1")
+			d.Observe(start.Add(at), e)
+			e.Type = KeyRefused
+			d.Observe(start.Add(at), e)
 		}
 	}
-	if len(d.spaces) > 700 || len(d.logged) > 600 {
+	var at []time.Duration
+	for minute := range 150 {
+		out := d.Flush(start.Add(time.Duration(minute) * time.Minute))
+		if n, _ := count(out, Gap); n == 1 {
+			at = append(at, time.Duration(minute)*time.Minute)
+			gap := out[len(out)-1]
+			if gap.Namespace != "ml" || gap.Reason != v1alpha1.ReasonDenialsCapped ||
+				!strings.Contains(gap.Message, " denials and ") || !strings.Contains(gap.Message, "refusals of keys in namespace ml") {
+				t.Errorf("gap %+v", gap)
+			}
+		}
+		flood(time.Duration(minute) * time.Minute)
+	}
+	want := []time.Duration{time.Minute, 61 * time.Minute, 121 * time.Minute}
+	if !slices.Equal(at, want) {
+		t.Errorf("Gap entries after %v, want %v", at, want)
+	}
+}
+
+// TestManyNamespaces denies in more namespaces than are counted apart.
+func TestManyNamespaces(t *testing.T) {
+	d, told := NewDenials(DenialLimits{}), newTally()
+	const namespaces, each = 2000, 40
+	for n := range each {
+		for ns := range namespaces {
+			told.observe(t, d, noon, denial(fmt.Sprintf("ns-%d", ns), "o", fmt.Sprintf("a:%d", n)))
+		}
+	}
+	if len(d.spaces) != DefaultNamespaces || len(d.logged) > 2000 {
 		t.Errorf("%d namespaces and %d denials are remembered", len(d.spaces), len(d.logged))
 	}
-	out = append(out, d.FlushAll(noon)...)
-	firsts, _ := count(out, Denied)
-	gaps, capped := count(out, Gap)
-	if firsts != 600 || gaps != 101 || len(out) != 701 {
-		t.Errorf("%d entries, %d firsts, %d gaps", len(out), firsts, gaps)
+	told.take(t, d.FlushAll(noon))
+	if gaps := told.written[Gap]; gaps != DefaultGapsPerHour+1 {
+		t.Errorf("%d Gap entries", gaps)
 	}
-	if int64(firsts)+capped != namespaces*each {
-		t.Errorf("the log tells of %d denials of %d", int64(firsts)+capped, namespaces*each)
+	if told.told != namespaces*each {
+		t.Errorf("the log tells of %d denials of %d", told.told, namespaces*each)
 	}
-	if d.spaces == nil || len(d.spaces) != 0 || len(d.logged) != 0 {
-		t.Error("something is remembered after the flush")
+	if d.pending() {
+		t.Error("something is left to tell after the flush")
+	}
+	d.Flush(noon.Add(25 * time.Hour))
+	if len(d.spaces) != 0 {
+		t.Errorf("%d namespaces are remembered a day later", len(d.spaces))
 	}
 }
 
 // TestDenialMemory bounds what Denials keeps of the most hostile entries.
 func TestDenialMemory(t *testing.T) {
-	d := NewDenials(DenialLimits{})
-	long := strings.Repeat("x", MaxLeafBytes)
-	for ns := range 1000 {
-		for n := range 3 {
-			e := denial(fmt.Sprintf("%d-%s", ns, long), fmt.Sprintf("%d-%s", n, long), long)
-			e.Message, e.Actor = long, long
-			d.Observe(noon, e.bounded())
-		}
-	}
-	var kept int
-	for namespace, space := range d.spaces {
-		kept += len(namespace)
-		for _, kind := range space.kinds {
-			leaf, err := kind.first.Canonical()
-			if err != nil {
-				t.Fatal(err)
+	for name, text := range map[string]string{"short": "", "long": strings.Repeat("x", MaxLeafBytes)} {
+		t.Run(name, func(t *testing.T) {
+			d := NewDenials(DenialLimits{})
+			for ns := range 2000 {
+				for n := range 5 {
+					for _, class := range []Type{Denied, KeyRefused} {
+						e := Entry{
+							Type: class, Namespace: fmt.Sprintf("%d%s", ns, text), Owner: Owner{Kind: "K", Name: fmt.Sprintf("%d-%s", n, text)},
+							Images: []string{text}, Message: text, Actor: text, Reason: v1alpha1.Reason(fmt.Sprintf("%d%s", n, text)),
+						}
+						d.Observe(noon, e.complete(noon, "w"))
+					}
+				}
 			}
-			kept += len(leaf)
-		}
-	}
-	if limit := 600*MaxLeafBytes + 700*maxNamespace; kept > limit {
-		t.Errorf("%d bytes are kept, want at most %d", kept, limit)
+			if len(d.spaces) > DefaultNamespaces || len(d.logged) > 2000 || len(d.kinds) != len(d.logged) {
+				t.Errorf("%d namespaces and %d denials are remembered", len(d.spaces), len(d.logged))
+			}
+			var kept int
+			for name, space := range d.spaces {
+				kept += len(name)
+				for _, s := range space.shares {
+					if s.reserved > DefaultFirstsPerNamespace {
+						t.Fatalf("%d firsts of a namespace", s.reserved)
+					}
+					kept += len(s.seen) * maxReason
+				}
+			}
+			for _, kind := range d.logged {
+				kept += len(kind.namespace) + len(kind.id) + len(kind.reason) + len(denialKey{})
+			}
+			if kept > 1<<20 {
+				t.Errorf("%d bytes are kept", kept)
+			}
+		})
 	}
 }
 
-func TestSmallNamespacesAreSeenBesideALoudOne(t *testing.T) {
-	d := NewDenials(DenialLimits{})
-	for n := range 1000 {
-		d.Observe(noon, denial("loud", "o", fmt.Sprintf("a:%d", n)))
+// TestLoudNamespacesHideNothingElse: junk in one place hides neither key refusals there nor denials elsewhere.
+func TestLoudNamespacesHideNothingElse(t *testing.T) {
+	refusal := func(namespace string) Entry {
+		e := denial(namespace, "victim", "a:1")
+		e.Type = KeyRefused
+		return e
 	}
-	if out := d.Observe(noon, denial("quiet", "o", "a:1")); len(out) != 1 {
-		t.Error("a namespace's first denial is not written because another namespace is loud")
+	other := func(namespace string) Entry {
+		e := denial(namespace, "victim", "a:1")
+		e.Reason = v1alpha1.ReasonExpired
+		return e
+	}
+	for name, test := range map[string]struct {
+		loud int
+		each int
+		then Entry
+		want Fate
+	}{
+		"a denial elsewhere":                     {1, 1000, denial("quiet", "o", "a:1"), Written},
+		"a denial beyond the total":              {20, 1000, denial("quiet", "o", "a:1"), Written},
+		"a denial of many loud namespaces":       {100, 1000, denial("quiet", "o", "a:1"), Written},
+		"a refusal there":                        {1, 1000, refusal("ns-0"), Written},
+		"a refusal there, beyond the total":      {20, 1000, refusal("ns-0"), Written},
+		"another reason there":                   {1, 1000, other("ns-0"), Written},
+		"another reason there, beyond the total": {20, 1000, other("ns-0"), Written},
+		"the same reason there":                  {1, 1000, denial("ns-0", "victim", "a:1"), Capped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := NewDenials(DenialLimits{})
+			for n := range test.each {
+				for ns := range test.loud {
+					d.Observe(noon, denial(fmt.Sprintf("ns-%d", ns), fmt.Sprintf("o-%d", n), "a:1"))
+				}
+			}
+			now := noon.Add(10 * time.Second)
+			out, fate := d.Observe(now, test.then)
+			if fate != test.want || (fate == Written) != (len(out) == 1) {
+				t.Fatalf("fate %v, want %v", fate, test.want)
+			}
+			if test.want == Written {
+				if _, fate := d.Observe(now, test.then); fate != Repeated {
+					t.Errorf("the second is %v", fate)
+				}
+			}
+		})
+	}
+}
+
+// TestFirstsAreBounded: a namespace that invents reasons has no more than its share of the firsts, and again an hour later.
+func TestFirstsAreBounded(t *testing.T) {
+	d := NewDenials(DenialLimits{})
+	start := noon.Truncate(time.Hour)
+	for n := range 1000 {
+		d.Observe(start, denial("ml", fmt.Sprintf("o-%d", n), "a:1"))
+	}
+	for hour := range 3 {
+		now := start.Add(time.Duration(hour)*time.Hour + time.Second)
+		if hour > 0 { // again nothing is left for the ordinary
+			for n := range 1000 {
+				d.Observe(now, denial("ml", fmt.Sprintf("o-%d", n), "a:1"))
+			}
+		}
+		var written int
+		for n := range 100 {
+			e := denial("ml", "o", "a:1")
+			e.Reason = v1alpha1.Reason(fmt.Sprintf("Reason%d", n))
+			if _, fate := d.Observe(now, e); fate == Written {
+				written++
+			}
+		}
+		if written != DefaultFirstsPerNamespace {
+			t.Errorf("hour %d: %d reasons were written beyond the budget, want %d", hour, written, DefaultFirstsPerNamespace)
+		}
 	}
 }

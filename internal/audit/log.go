@@ -158,41 +158,51 @@ func (l *Log) Append(ctx context.Context, e Entry) (int64, error) {
 
 // Submit hands an entry to the log and never waits: for webhooks, whose denials must not hang on the log. Denied and
 // KeyRefused entries are coalesced (see Denials), and what cannot be written is counted in a Gap entry.
-func (l *Log) Submit(e Entry) {
+func (l *Log) Submit(e Entry) { l.Offer(e) }
+
+// Offer is Submit, and reports whether the entry is on its way to the log by itself, neither coalesced nor counted in a
+// Gap entry.
+func (l *Log) Offer(e Entry) bool {
 	now := l.options.Clock.Now()
 	if e.Type != Denied && e.Type != KeyRefused {
-		l.submit(e)
-		return
+		return l.submit(e)
 	}
 	e = e.complete(now, l.options.Identity)
 	l.mu.Lock()
-	entries := l.denials.Observe(now, e)
+	entries, fate := l.denials.Observe(now, e)
 	l.mu.Unlock()
+	taken := false
 	for _, e := range entries {
-		l.submit(e)
+		taken = l.submit(e) // an entry that is written comes last
+	}
+	if fate == Capped {
+		entriesCapped.WithLabelValues(string(e.Type)).Inc()
 	}
 	l.signal() // so that the end of this minute is waited for
+	return taken && fate == Written
 }
 
-func (l *Log) submit(e Entry) {
+// submit returns whether the entry is queued.
+func (l *Log) submit(e Entry) bool {
 	i, err := l.newItem(e)
 	if err != nil {
 		l.options.Logger.Error(err, "Audit entry cannot be encoded", "type", e.Type)
 		l.drop(string(e.Type), max(e.Count, 1))
-		return
+		return false
 	}
 	i.lost = max(e.Count, 1)
 	select {
 	case <-l.closing:
 		l.drop(string(e.Type), i.lost)
-		return
+		return false
 	default:
 	}
 	if !l.queueOf(e.Type).tryPut(i) {
 		l.drop(string(e.Type), i.lost)
-		return
+		return false
 	}
 	l.signal()
+	return true
 }
 
 func (l *Log) drop(what string, count int64) {

@@ -446,7 +446,11 @@ func TestFloodOfDenials(t *testing.T) {
 	l := newLog(t, intercept(c, func(ctx context.Context, c client.WithWatch, obj client.Object) error {
 		<-blocked
 		return c.Create(ctx, obj)
-	}), func(o *Options) { o.QueueSize = 500; o.Denials = DenialLimits{PerNamespace: 5000, Total: 5000} })
+	}), func(o *Options) {
+		o.QueueSize = 500
+		lots := Rate{Burst: 1 << 30, Hourly: 1 << 30}
+		o.Denials = DenialLimits{Namespace: lots, Total: lots}
+	})
 	stop := start(t, l)
 	const denials = 3000
 	for n := range denials {

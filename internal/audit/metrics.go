@@ -47,9 +47,14 @@ var (
 		Name: "modelrights_audit_dropped_total",
 		Help: "Entries that nobody waited for and that were not written; Gap entries count them.",
 	}, []string{"type"})
+
+	entriesCapped = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "modelrights_audit_denials_capped_total",
+		Help: "Denials and key refusals beyond what they may write to the log; Gap entries count them.",
+	}, []string{"type"})
 )
 
 func init() {
 	metrics.Registry.MustRegister(entriesWritten, recordsWritten, appendSeconds, conflicts, writeErrors, queueLength,
-		entriesDropped)
+		entriesDropped, entriesCapped)
 }
