@@ -11,7 +11,7 @@ import (
 // MaxLeafBytes is the most bytes that the canonical JSON of an entry has. The schema of ModelAuditRecord says the same.
 const MaxLeafBytes = 4096
 
-// Bounds of an entry's strings, in bytes of their JSON form. Together with the names of the fields they stay below
+// Bounds of an entry's strings, in bytes of their JSON form; of denials, in bytes of that as etcd has it. Together with the names of the fields they stay below
 // MaxLeafBytes whatever the strings hold. An attacker chooses image names, and the names of pods' owners.
 const (
 	maxType      = 20
@@ -32,14 +32,17 @@ type textBounds struct {
 	images  int // of all images together, with their quotes and commas
 	keys    int // of all key names together, with their quotes and commas
 	of      int
+	pod     int
+	// size is what the bounds count.
+	size func(string) int
 }
 
 var (
 	// evidenceBounds hold what happened whole: an image of repository (255), tag (128) and digest (71), and 8 keys of 63
 	// characters, as many as a licence has.
-	evidenceBounds = textBounds{message: 400, image: 512, images: 640, keys: 560, of: len(ellipsis)}
+	evidenceBounds = textBounds{message: 400, image: 512, images: 640, keys: 560, of: len(ellipsis), pod: maxName, size: jsonBytes}
 	// denialBounds are tighter, since tenants cause denials at will.
-	denialBounds = textBounds{message: 320, image: 256, images: 320, keys: maxLabel + listOverhead, of: maxID}
+	denialBounds = textBounds{message: 320, image: 256, images: 320, keys: maxLabel + listOverhead, of: maxID, pod: 128, size: etcdBytes}
 )
 
 func boundsOf(t Type) textBounds {
@@ -63,12 +66,13 @@ const (
 
 // bounded returns the entry with every string within its bound, and Truncated set if something had to give way.
 func (e Entry) bounded() Entry {
-	b, limits := bounder{}, boundsOf(e.Type)
+	limits := boundsOf(e.Type)
+	b := bounder{size: limits.size}
 	e.Type = Type(b.text(string(e.Type), maxType))
 	e.ID = b.text(e.ID, maxID)
 	e.Writer = b.text(e.Writer, maxWriter)
 	e.Namespace = b.text(e.Namespace, maxNamespace)
-	e.Pod = b.object(e.Pod, maxName)
+	e.Pod = b.object(e.Pod, limits.pod)
 	e.Owner = Owner{Kind: b.text(e.Owner.Kind, maxLabel), Name: b.text(e.Owner.Name, maxName)}
 	e.ServiceAccount = b.text(e.ServiceAccount, maxName)
 	e.Node = b.text(e.Node, maxName)
@@ -86,10 +90,13 @@ func (e Entry) bounded() Entry {
 }
 
 // bounder bounds strings and remembers whether it had to cut one.
-type bounder struct{ cut bool }
+type bounder struct {
+	size func(string) int
+	cut  bool
+}
 
 func (b *bounder) text(s string, limit int) string {
-	bounded, changed := boundText(s, limit)
+	bounded, changed := boundText(s, limit, b.size)
 	b.cut = b.cut || changed
 	return bounded
 }
@@ -120,20 +127,20 @@ func (b *bounder) list(in []string, limit, total int) []string {
 		}
 		s = b.text(s, room)
 		out = append(out, s)
-		total -= jsonBytes(s) + listOverhead
+		total -= b.size(s) + listOverhead
 	}
 	return out
 }
 
 // boundText returns s as valid UTF-8 without control and formatting characters, which could deceive whoever reads the
-// log in a terminal, cut so that its JSON form has at most limit bytes without the quotes; and whether that changed s.
+// log in a terminal, cut so that its size is at most limit; and whether that changed s.
 // Line ends and tabs become spaces. limit must be at least 3.
-func boundText(s string, limit int) (string, bool) {
-	if plain(s) && jsonBytes(s) <= limit {
+func boundText(s string, limit int, size func(string) int) (string, bool) {
+	if plain(s) && size(s) <= limit {
 		return s, false
 	}
 	var out strings.Builder
-	used, end := 0, 0 // bytes of JSON so far; length of out at the last place where an ellipsis still fitted
+	used, end := 0, 0 // size so far; length of out at the last place where an ellipsis still fitted
 	changed := false
 	for i, r := range s {
 		text := string(r)
@@ -148,7 +155,7 @@ func boundText(s string, limit int) (string, bool) {
 		if used+len(ellipsis) <= limit {
 			end = out.Len()
 		}
-		used += jsonBytes(text)
+		used += size(text)
 		if used > limit {
 			return out.String()[:end] + ellipsis, true
 		}
@@ -170,4 +177,18 @@ func plain(s string) bool {
 // jsonBytes is the length of a bounded string's canonical JSON form without its quotes: only these two are escaped.
 func jsonBytes(s string) int {
 	return len(s) + strings.Count(s, `"`) + strings.Count(s, `\`)
+}
+
+// etcdBytes is the length of a bounded string's canonical JSON form in etcd, where that is within a JSON string again.
+func etcdBytes(s string) int {
+	n := len(s)
+	for i := range len(s) {
+		switch s[i] {
+		case '"', '\\':
+			n += 3
+		case '<', '>', '&':
+			n += 5
+		}
+	}
+	return n
 }

@@ -75,7 +75,8 @@ type repeats struct {
 	namespace, id string
 	reason        v1alpha1.Reason
 	more          int64
-	paidBy        [2]*bucket
+	owes          *bucket // the namespace's
+	total         *bucket
 }
 
 // NewDenials returns an empty Denials. Zero limits take their defaults.
@@ -119,12 +120,12 @@ func (d *Denials) Observe(now time.Time, e Entry) ([]Entry, Fate) {
 		known.more++
 		return out, Repeated
 	}
-	paidBy, ok := d.pay(now, space.shareOf(now, c), d.pools[c], e)
-	if !ok {
+	share := space.shareOf(now, c)
+	if !d.pay(now, share, d.pools[c], e) {
 		d.capped(&space.capped, c)
 		return out, Capped
 	}
-	kind := &repeats{namespace: e.Namespace, id: e.ID, reason: e.Reason, paidBy: paidBy}
+	kind := &repeats{namespace: e.Namespace, id: e.ID, reason: e.Reason, owes: share.budget, total: d.pools[c].total}
 	d.kinds[key] = kind
 	d.logged = append(d.logged, kind)
 	return append(out, e), Written
@@ -153,32 +154,31 @@ func (n *deniedNamespace) shareOf(now time.Time, c class) *share {
 
 // pay takes the bytes of an entry from the namespace and from what is shared. Where either is used up, the first of its
 // reason is paid for by the pool of firsts, and the namespace owes the bytes.
-func (d *Denials) pay(now time.Time, s *share, p pool, e Entry) (from [2]*bucket, ok bool) {
+func (d *Denials) pay(now time.Time, s *share, p pool, e Entry) bool {
 	first := !s.seen[e.Reason] && s.reserved < d.limits.FirstsPerNamespace
 	affordable := func(bytes int64) (ordinary, reserve bool) {
 		return s.budget.has(now, bytes) && p.total.has(now, bytes), first && p.firsts.has(now, bytes)
 	}
 	if ordinary, reserve := affordable(leastBytes(e)); !ordinary && !reserve {
-		return from, false // in a flood, without encoding the entry
+		return false // in a flood, without encoding the entry
 	}
 	bytes := writtenBytes(e)
+	shared := p.total
 	switch ordinary, reserve := affordable(bytes); {
 	case ordinary:
-		from = [2]*bucket{s.budget, p.total}
 	case reserve:
-		from = [2]*bucket{s.budget, p.firsts}
+		shared = p.firsts
 		s.reserved++
 	default:
-		return from, false
+		return false
 	}
-	for _, b := range from {
-		b.use(now, bytes)
-	}
+	s.budget.use(now, bytes)
+	shared.use(now, bytes)
 	if s.seen == nil {
 		s.seen = map[v1alpha1.Reason]bool{}
 	}
 	s.seen[e.Reason] = true
-	return from, true
+	return true
 }
 
 // Flush returns the DenialsRepeated and Gap entries of a minute that has ended, and nothing while it lasts. A clock that
@@ -207,7 +207,8 @@ func (d *Denials) Due() (time.Time, bool) {
 
 func (d *Denials) pending() bool { return len(d.logged) > 0 || d.gaps.untold > 0 }
 
-// repeated returns the DenialsRepeated entries. The bytes are owed where the first of the kind was paid for.
+// repeated returns the DenialsRepeated entries. The namespace owes the bytes, and the pool of all does: the pool of firsts
+// is for firsts alone.
 func (d *Denials) repeated(now time.Time) []Entry {
 	var out []Entry
 	for _, kind := range d.logged {
@@ -217,9 +218,8 @@ func (d *Denials) repeated(now time.Time) []Entry {
 		e := Entry{Type: DenialsRepeated, Time: now, Namespace: kind.namespace, Reason: kind.reason, Count: kind.more, Of: kind.id}
 		out = append(out, e)
 		bytes := writtenBytes(e)
-		for _, b := range kind.paidBy {
-			b.use(now, bytes)
-		}
+		kind.owes.use(now, bytes)
+		kind.total.use(now, bytes)
 	}
 	d.kinds, d.logged = map[denialKey]*repeats{}, nil
 	return out

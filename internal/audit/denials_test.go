@@ -128,13 +128,14 @@ func (a *tally) take(t *testing.T, out []Entry) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if least, bytes := leastBytes(e), writtenBytes(e); least > bytes {
+		bytes := int64(recordBytes + storedBytes(Summary(e, 0)) + storedBytes(string(leaf)))
+		if least := leastBytes(e); least > bytes {
 			t.Errorf("%d bytes of an entry, want less than %d", least, bytes)
 		}
 		a.entries++
 		a.canonical += int64(len(leaf))
-		a.etcd += writtenBytes(e)
-		a.byNamespace[e.Namespace] += writtenBytes(e)
+		a.etcd += bytes
+		a.byNamespace[e.Namespace] += bytes
 		a.written[e.Type]++
 		a.told += max(e.Count, 1)
 	}
@@ -334,6 +335,46 @@ func TestLoudNamespacesHideNothingElse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFirstsOutlastHostileNamespaces: 25 namespaces use up all that they can, in the longest texts there are, hour after hour,
+// and the first of a quiet namespace is still written.
+func TestFirstsOutlastHostileNamespaces(t *testing.T) {
+	for name, text := range map[string]string{"long": strings.Repeat("x", MaxLeafBytes), "markup": strings.Repeat("<", MaxLeafBytes), "quotes": strings.Repeat(`"`, MaxLeafBytes)} {
+		t.Run(name, func(t *testing.T) {
+			d := NewDenials(DenialLimits{})
+			start := noon.Truncate(time.Hour)
+			longest := hostileDenial(text)
+			for hour := range 12 {
+				now := start.Add(time.Duration(hour) * time.Hour)
+				for ns := range 25 {
+					for n := range 60 {
+						e := longest
+						e.Namespace, e.Reason = fmt.Sprintf("ns-%d", ns), v1alpha1.Reason(fmt.Sprintf("Reason%d", n%6))
+						e.Owner.Name = fmt.Sprintf("%03d%s", n, e.Owner.Name[3:])
+						for _, e.Type = range []Type{Denied, KeyRefused, Denied, KeyRefused} {
+							d.Observe(now, e)
+						}
+					}
+				}
+				for _, class := range []Type{Denied, KeyRefused} {
+					e := denial("quiet", "server", "a:1")
+					e.Type = class
+					if _, fate := d.Observe(now.Add(time.Minute), e); fate != Written {
+						t.Errorf("hour %d: the first %s of a quiet namespace is not written", hour, class)
+					}
+				}
+			}
+		})
+	}
+}
+
+// hostileDenial has the longest texts.
+func hostileDenial(text string) Entry {
+	return Entry{
+		Type: Denied, Pod: Object{Name: text, UID: text}, Owner: Owner{Kind: text, Name: text}, Message: text, Images: []string{text}, Node: text,
+		License: Object{Name: text, UID: text}, Grant: Object{Name: text, UID: text}, ServiceAccount: text, Actor: text,
+	}.complete(noon, fullWriter)
 }
 
 // TestFirstsAreBounded: a namespace that invents reasons has no more than its share of the firsts, and again an hour later.

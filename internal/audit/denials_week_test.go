@@ -40,10 +40,7 @@ func TestHostileWeek(t *testing.T) {
 			t.Parallel()
 			d, told := NewDenials(DenialLimits{}), newTally()
 			var attempts, atDay int64
-			template := Entry{Pod: Object{Name: test.text, UID: test.text}, Message: test.text, Images: []string{test.text}, Node: test.text,
-				License: Object{Name: test.text, UID: test.text}, Grant: Object{Name: test.text, UID: test.text}, Writer: fullWriter,
-				ServiceAccount: test.text, Actor: test.text, Owner: Owner{Kind: "ReplicaSet", Name: test.text},
-			}.complete(noon, fullWriter)
+			template := hostileDenial(test.text)
 			owner := template.Owner.Name[min(len(template.Owner.Name), 12):]
 			start := noon.Truncate(time.Hour)
 			for at := time.Duration(0); at < week; at += test.step {

@@ -273,7 +273,7 @@ func TestBoundText(t *testing.T) {
 		"line end is a space": {"a\nb", 9, "a b", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, changed := boundText(test.in, test.limit)
+			got, changed := boundText(test.in, test.limit, jsonBytes)
 			if got != test.want || changed != test.changed {
 				t.Errorf("got %q, %v, want %q, %v", got, changed, test.want, test.changed)
 			}

@@ -53,7 +53,7 @@ func Summary(first Entry, more int) string {
 	default:
 		add("", first.Message)
 	}
-	summary, _ := boundText(strings.Join(words, " "), maxSummary)
+	summary, _ := boundText(strings.Join(words, " "), maxSummary, jsonBytes)
 	if more > 0 {
 		summary += fmt.Sprintf(" (+%d more)", more)
 	}
