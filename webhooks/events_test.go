@@ -65,8 +65,6 @@ func TestEventsAreBounded(t *testing.T) {
 
 type limited struct{ denials *audit.Denials }
 
-func (l limited) Submit(e audit.Entry) { l.Offer(e) }
-
 func (l limited) Offer(e audit.Entry) bool {
 	_, fate := l.denials.Observe(e.Time, e)
 	return fate == audit.Written

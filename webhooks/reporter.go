@@ -15,25 +15,17 @@ import (
 // maxNote is the longest note that the API server takes in an Event of events.k8s.io/v1, in bytes.
 const maxNote = 1024
 
-// Submitter takes entries for the audit log without blocking. One that bounds how many of them are written is an Offerer,
-// too; of any other each entry counts as written.
-type Submitter interface {
-	Submit(audit.Entry)
-}
-
-// Offerer is a Submitter that bounds what is written: *audit.Log.
+// Offerer takes entries for the audit log without blocking, and bounds how many of them are written: *audit.Log.
 type Offerer interface {
-	// Offer is Submit, and reports whether the entry is written by itself, neither coalesced nor merely counted.
+	// Offer reports whether the entry is written by itself, neither coalesced nor merely counted.
 	Offer(audit.Entry) bool
 }
-
-var _ Offerer = (*audit.Log)(nil)
 
 // Reporter is the Denials that writes each to the audit log and as an Event, so that whoever looks at a Deployment which
 // makes no pods finds out why. The log bounds its entries; an Event there is for a denial that has an entry of its own,
 // and for the first of an owner.
 type Reporter struct {
-	offer    func(audit.Entry) bool
+	log      Offerer
 	recorder events.EventRecorder
 
 	mu     sync.Mutex
@@ -41,22 +33,15 @@ type Reporter struct {
 }
 
 // NewReporter returns a Reporter. The recorder deduplicates Events.
-func NewReporter(log Submitter, recorder events.EventRecorder) *Reporter {
-	offer := func(e audit.Entry) bool {
-		log.Submit(e)
-		return true
-	}
-	if bounded, ok := log.(Offerer); ok {
-		offer = bounded.Offer
-	}
-	return &Reporter{offer: offer, recorder: recorder, events: newEventBudget()}
+func NewReporter(log Offerer, recorder events.EventRecorder) *Reporter {
+	return &Reporter{log: log, recorder: recorder, events: newEventBudget()}
 }
 
 // Denied implements Denials.
 func (r *Reporter) Denied(d Denial) {
 	logged := false
 	for _, use := range d.Uses {
-		if r.offer(entryOf(d, use)) {
+		if r.log.Offer(entryOf(d, use)) {
 			logged = true
 		}
 	}

@@ -15,12 +15,13 @@ import (
 
 type fakeLog []audit.Entry
 
-func (l *fakeLog) Submit(e audit.Entry) { *l = append(*l, e) }
+func (l *fakeLog) Offer(e audit.Entry) bool {
+	*l = append(*l, e)
+	return true
+}
 
 // fullLog only counts.
 type fullLog struct{}
-
-func (fullLog) Submit(audit.Entry) {}
 
 func (fullLog) Offer(audit.Entry) bool { return false }
 

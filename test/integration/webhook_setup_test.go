@@ -78,10 +78,11 @@ type submitted struct {
 	entries []audit.Entry
 }
 
-func (s *submitted) Submit(e audit.Entry) {
+func (s *submitted) Offer(e audit.Entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries = append(s.entries, e)
+	return true
 }
 
 func (s *submitted) all() []audit.Entry {
