@@ -51,7 +51,7 @@ func Ensure(ctx context.Context, live client.Reader, c client.Writer, namespace 
 		return "", fmt.Errorf("reading Secret %s with the path of the webhooks: %w", key, err)
 	}
 	if !wellFormed.Match(known.Data[entry]) {
-		return "", fmt.Errorf("Secret %s does not hold the path of the webhooks in its entry %q: delete it, and the operator makes another", key, entry)
+		return "", fmt.Errorf("the Secret %s does not hold the path of the webhooks in its entry %q: delete it, and the operator makes another", key, entry)
 	}
 	return string(known.Data[entry]), nil
 }
