@@ -71,7 +71,7 @@ test-integration: $(CLUSTERTOOL) $(BIN)/helm ## Run the tests of the chart, and 
 .PHONY: test-e2e
 test-e2e: cluster-up images ## Run the tests that need a kubelet, on a real cluster of their own.
 	@status=0; $(MAKE) --no-print-directory e2e-suite || status=$$?; \
-	  if [ -z "$(KEEP)" ]; then $(MAKE) --no-print-directory cluster-down; fi; exit $$status
+	  if [ -z "$(filter-out 0,$(KEEP))" ]; then $(MAKE) --no-print-directory cluster-down; fi; exit $$status
 
 .PHONY: e2e-suite
 e2e-suite:
@@ -85,6 +85,11 @@ bench: ## Measure, and write the results as JSON into _output/bench.
 
 # Where images are pushed to and pulled from: the cluster's own registry, or yours (REGISTRY=host/prefix).
 TAG ?= dev
+
+# On a cluster of our own, images go to its own registry and nowhere else.
+ifneq ($(CLUSTER),existing)
+demo test-e2e: override REGISTRY :=
+endif
 
 .PHONY: images
 images: ## Build the images and push them to REGISTRY (default: the registry of the cluster of cluster-up).
@@ -103,7 +108,7 @@ images: ## Build the images and push them to REGISTRY (default: the registry of 
 install: $(BIN)/helm ## Install the chart into the cluster of KUBECONFIG, with images from REGISTRY.
 	@if [ -z "$(REGISTRY)" ]; then echo "REGISTRY is not set: REGISTRY=host/prefix says where make images pushed to" >&2; exit 1; fi
 	$(BIN)/helm upgrade --install modelrights charts/modelrights --namespace modelrights-system --create-namespace \
-	  --set image.registry=$(REGISTRY) --set image.tag=$(TAG) --wait --timeout 5m
+	  --set image.registry=$(REGISTRY) --set image.tag=$(TAG) --reset-then-reuse-values --wait --timeout 5m
 
 .PHONY: demo
 demo: cluster-up images $(BIN)/helm ## Show on a real cluster what modelrights does (KEEP=1: leave it up; CLUSTER=existing: use KUBECONFIG and REGISTRY).
@@ -111,7 +116,7 @@ demo: cluster-up images $(BIN)/helm ## Show on a real cluster what modelrights d
 	@status=0; \
 	  if [ "$(CLUSTER)" = existing ]; then CLUSTER=existing TAG=$(TAG) $(BIN)/demo || status=$$?; \
 	  else (source $(CLUSTERENV); TAG=$(TAG) $(BIN)/demo) || status=$$?; fi; \
-	  if [ -z "$(KEEP)" ]; then $(MAKE) --no-print-directory cluster-down >/dev/null; fi; exit $$status
+	  if [ -z "$(filter-out 0,$(KEEP))" ]; then $(MAKE) --no-print-directory cluster-down >/dev/null; fi; exit $$status
 
 ##@ A real Kubernetes
 
