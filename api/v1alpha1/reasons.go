@@ -106,7 +106,7 @@ const (
 
 // Reasons of Gap entries in the audit log: why entries are missing by the log's own account.
 const (
-	// ReasonDenialsCapped means that there were more denials in a minute than the log takes one by one.
+	// ReasonDenialsCapped means that there were more denials than the log has room for one by one.
 	ReasonDenialsCapped Reason = "DenialsCapped"
 	// ReasonEntriesDropped means that entries could not be written, because the log was overloaded or not writable.
 	ReasonEntriesDropped Reason = "EntriesDropped"
