@@ -11,7 +11,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 helm=${HELM:-_output/bin/helm}
 if ! command -v "$helm" >/dev/null; then
-  echo "render-config: $helm is missing; build it with: make _output/bin/helm, or set HELM" >&2
+  echo "render-config: $helm is missing: run make manifests, which builds it, or set HELM" >&2
   exit 1
 fi
 
