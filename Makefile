@@ -105,10 +105,11 @@ images: ## Build the images and push them to REGISTRY (default: the registry of 
 	  push demo-inference inference 65532
 
 .PHONY: install
-install: $(BIN)/helm ## Install the chart into the cluster of KUBECONFIG, with images from REGISTRY.
+install: $(BIN)/helm ## Install the chart into the cluster of KUBECONFIG, with images from REGISTRY (KUBELET_DIR, HELMFLAGS).
 	@if [ -z "$(REGISTRY)" ]; then echo "REGISTRY is not set: REGISTRY=host/prefix says where make images pushed to" >&2; exit 1; fi
 	$(BIN)/helm upgrade --install modelrights charts/modelrights --namespace modelrights-system --create-namespace \
-	  --set image.registry=$(REGISTRY) --set image.tag=$(TAG) --reset-then-reuse-values --wait --timeout 5m
+	  --set image.registry=$(REGISTRY) --set image.tag=$(TAG) $(if $(KUBELET_DIR),--set node.kubeletDir=$(KUBELET_DIR)) \
+	  --reset-then-reuse-values --wait --timeout 5m $(HELMFLAGS)
 
 .PHONY: demo
 demo: cluster-up images $(BIN)/helm ## Show on a real cluster what modelrights does (KEEP=1: leave it up; CLUSTER=existing: use KUBECONFIG and REGISTRY).
