@@ -34,7 +34,11 @@ var dockerHubHosts = map[string]string{
 	"registry.hub.docker.com": dockerHub,
 }
 
-const dockerHub = "docker.io"
+const (
+	dockerHub = "docker.io"
+	// sha256HexLen is the length of a SHA-256 in hexadecimal.
+	sha256HexLen = 64
+)
 
 // Parse reads a reference as a container runtime does and normalises it: the host's case, the port 443 and zeros before
 // a port, the forms of an IP address, Docker Hub's aliases and its library/. The error wraps ErrImageID where the
@@ -44,14 +48,6 @@ func Parse(raw string) (Reference, error) {
 	if isImageID(raw) {
 		return Reference{}, fmt.Errorf("image reference %q: %w", raw, ErrImageID)
 	}
-	if plain, ok := parsePlain(raw); ok {
-		return plain, nil
-	}
-	return parseAny(raw)
-}
-
-// parseAny is Parse for everything but images' IDs.
-func parseAny(raw string) (Reference, error) {
 	named, err := reference.ParseNormalizedNamed(raw)
 	if err != nil {
 		return Reference{}, fmt.Errorf("image reference %q: %w", raw, err)
@@ -74,7 +70,7 @@ func isImageID(raw string) bool {
 			return true
 		}
 	}
-	return len(raw) == sha256HexLen && isHex(raw)
+	return len(raw) == sha256HexLen && strings.Trim(raw, "0123456789abcdef") == ""
 }
 
 // String is the reference in normal form; parsing it again gives the same Reference. A host that would be taken for a
