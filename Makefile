@@ -132,8 +132,16 @@ $(BIN)/golangci-lint: hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/g
 $(CLUSTERTOOL): $(wildcard hack/cluster/*.go hack/cluster/go.mod hack/cluster/go.sum)
 	cd hack/cluster && go build -trimpath -o $@ .
 
+# Nothing is removed for it, and PACKAGES=no leaves the machine alone; what is missing is named then.
+.PHONY: packages
+packages: $(CLUSTERTOOL) ## Install, as root on Debian and its like, what a node needs and this machine lacks.
+	@missing="$$($(CLUSTERTOOL) packages)"; \
+	  if [ "$(CLUSTER)" != existing ] && [ "$(PACKAGES)" != no ] && [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing $$missing (PACKAGES=no leaves that to you)"; apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $$missing; fi
+
 .PHONY: cluster-up
-cluster-up: $(CLUSTERTOOL) ## Start a real Kubernetes; its kubeconfig is _output/cluster/kubeconfig.
+cluster-up: $(CLUSTERTOOL) packages ## Start a real Kubernetes; its kubeconfig is _output/cluster/kubeconfig.
 	@if [ "$(CLUSTER)" != existing ]; then $(CLUSTERTOOL) up; fi
 
 .PHONY: cluster-down

@@ -23,6 +23,7 @@ const usage = `Runs a real Kubernetes of one node on this machine.
   env                                        print settings for a shell
   logs PART [-f]                             print a part's log
   start PART | stop PART | restart PART      change one part, for tests
+  packages                                   print the Debian packages that a node needs and the machine lacks
   build [--only control-plane|node|oldest]   build programs only; without --only all but "oldest"
 
 Environment: CLUSTER_DIR (state; _output/cluster), CLUSTER_PORT_*, CLUSTER_POD_CIDR, CLUSTER_SERVICE_CIDR,
@@ -60,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 		return launch(args)
 	case "serve-registry":
 		return serveRegistry(args)
+	case "packages":
+		return printPackages(os.Stdout)
 	case "help":
 		flags.SetOutput(os.Stdout)
 		flags.Usage()

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -29,9 +30,8 @@ var (
 	cniDirs    = []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"}
 )
 
-// missing returns one error that names everything the machine lacks, each with its package.
-func missing(lookup func(program string) (string, bool), cniBin string) error {
-	var lacks, packages []string
+// lacking lists what the machine lacks, and the Debian packages that have it.
+func lacking(lookup func(program string) (string, bool), cniBin string) (lacks, packages []string) {
 	for _, needed := range requirements {
 		if _, found := lookup(needed.program); !found {
 			lacks = append(lacks, needed.program)
@@ -42,10 +42,25 @@ func missing(lookup func(program string) (string, bool), cniBin string) error {
 		lacks = append(lacks, fmt.Sprintf("the CNI plugins %s (looked in %s)", strings.Join(cniPlugins, ", "), strings.Join(cniDirs, ", ")))
 		packages = appendOnce(packages, "containernetworking-plugins")
 	}
+	return lacks, packages
+}
+
+// missing returns one error that names everything the machine lacks, each with its package.
+func missing(lookup func(program string) (string, bool), cniBin string) error {
+	lacks, packages := lacking(lookup, cniBin)
 	if lacks == nil {
 		return nil
 	}
 	return fmt.Errorf("the machine lacks %s; on Debian: apt-get install %s", strings.Join(lacks, "; "), strings.Join(packages, " "))
+}
+
+// printPackages prints the Debian packages that a node needs and the machine lacks, in one line, or nothing.
+func printPackages(out io.Writer) error {
+	if _, packages := lacking(lookPath, findCNI()); packages != nil {
+		_, err := fmt.Fprintln(out, strings.Join(packages, " "))
+		return err
+	}
+	return nil
 }
 
 func appendOnce(list []string, item string) []string {
