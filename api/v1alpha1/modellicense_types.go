@@ -32,6 +32,16 @@ const (
 	PurposeHostedService Purpose = "HostedService"
 )
 
+// CopyPolicy is what happens to a pod that runs an unlicensed copy of a model.
+// +kubebuilder:validation:Enum=Report;Evict
+type CopyPolicy string
+
+// What can happen to a pod that runs an unlicensed copy.
+const (
+	CopyPolicyReport CopyPolicy = "Report"
+	CopyPolicyEvict  CopyPolicy = "Evict"
+)
+
 // ModelLicenseSpec is what a licensor permits: which images, on which terms, in which namespaces, opened by which keys.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.keys) || self.images.all(i, !has(i.keyName) || self.keys.exists(k, k.name == i.keyName))",message="images[].keyName must be the name of one of spec.keys: add the key or correct the name"
@@ -75,6 +85,28 @@ type ModelLicenseSpec struct {
 	// +listType=map
 	// +listMapKey=name
 	Keys []ModelKey `json:"keys,omitempty"`
+
+	// pinDigests makes every pod that uses the licence name its images by digest: tags that the operator has resolved are
+	// completed with their digest, and a pod that names none is refused. Optional, default false; images with digests are
+	// always pinned.
+	// +optional
+	PinDigests *bool `json:"pinDigests,omitempty"`
+
+	// pullSecretRef is the Secret of type kubernetes.io/dockerconfigjson in the operator's namespace with which the
+	// operator reads manifests of images, to resolve tags and to recognise copies. It is used for the hosts of images
+	// alone. Optional: without it, manifests are read anonymously.
+	// +optional
+	PullSecretRef *PullSecretReference `json:"pullSecretRef,omitempty"`
+}
+
+// PullSecretReference names a Secret of type kubernetes.io/dockerconfigjson in the operator's namespace.
+type PullSecretReference struct {
+	// name is the Secret's name. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of a Secret in the operator's namespace: lower case letters, digits, '-' and '.'"
+	Name string `json:"name"`
 }
 
 // ModelIdentity names a model as its licensor does.
@@ -107,6 +139,32 @@ type LicensedImage struct {
 	// +kubebuilder:validation:XValidation:rule="self.contains('@') || self.matches('/[^/]*:[^/]*$') || !self.matches('^sha(256|384|512):') && self.matches('^((localhost|[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)+)(:[0-9]+)?|[a-z0-9]([a-z0-9-]*[a-z0-9])?:[0-9]+|\\\\[[0-9a-f:]+\\\\](:[0-9]+)?)(/([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*|[*]|[*][*]))+$')",message="must be HOST/PATH in lower case with a registry host (example.com, localhost or host:port); a path component may be * or **, for example registry.example.com/models/*"
 	// +kubebuilder:validation:XValidation:rule="self.split('/').filter(c, c == '**').size() <= 2",message="must have at most two components **"
 	Repository string `json:"repository"`
+
+	// mirrors are further repositories that hold the same image, written as repository is, for example a pull-through
+	// cache. They are governed like the repository itself. Optional, at most 8 items.
+	// +optional
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MinLength=3
+	// +kubebuilder:validation:items:MaxLength=255
+	// +kubebuilder:validation:items:XValidation:rule="!self.contains('@')",message="must not hold a digest: write the repository alone, for example registry.example.com/models/chat-7b"
+	// +kubebuilder:validation:items:XValidation:rule="self.contains('@') || !self.matches('/[^/]*:[^/]*$')",message="must not hold a tag: write the repository alone, for example registry.example.com/models/chat-7b"
+	// +kubebuilder:validation:items:XValidation:rule="self.contains('@') || self.matches('/[^/]*:[^/]*$') || !self.matches('^sha(256|384|512):') && self.matches('^((localhost|[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)+)(:[0-9]+)?|[a-z0-9]([a-z0-9-]*[a-z0-9])?:[0-9]+|\\\\[[0-9a-f:]+\\\\](:[0-9]+)?)(/([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*|[*]|[*][*]))+$')",message="must be HOST/PATH in lower case with a registry host (example.com, localhost or host:port); a path component may be * or **, for example registry.example.com/models/*"
+	// +kubebuilder:validation:items:XValidation:rule="self.split('/').filter(c, c == '**').size() <= 2",message="must have at most two components **"
+	// +listType=set
+	Mirrors []string `json:"mirrors,omitempty"`
+
+	// digests are the manifests, or indexes of manifests, that are the model, as sha256:HEX. If given, pods must name one
+	// of them, or one of an index's platforms, by digest; tags that the operator has resolved to one are completed with
+	// it. Everything else in the repository is refused. Optional, at most 64 items.
+	// +optional
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=71
+	// +kubebuilder:validation:items:MaxLength=71
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^sha256:[0-9a-f]{64}$')",message="must be sha256: and 64 hexadecimal digits in lower case: the digest of an image's manifest or index"
+	// +listType=set
+	Digests []string `json:"digests,omitempty"`
 
 	// keyName is which of spec.keys opens this image. Optional where spec.keys has a single key.
 	// +optional
@@ -143,6 +201,13 @@ type LicenseTerms struct {
 	// key released under it. Optional: without it, it does not expire.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+
+	// onCopy is what happens to a running pod whose image is a copy of a licensed one, under another name or built from
+	// it, and which is not entitled to the licence: Report writes an audit entry, an Event and a condition; Evict ends the
+	// pod too, through the eviction API. Optional, default Report.
+	// +optional
+	// +default="Report"
+	OnCopy CopyPolicy `json:"onCopy,omitempty"`
 }
 
 // AllowedNamespaces says in which namespaces a licence may be granted, as Gateway API's allowedRoutes does for routes.
@@ -206,8 +271,8 @@ type SecretKeyReference struct {
 
 // ModelLicenseStatus is what the operator found out about a licence.
 type ModelLicenseStatus struct {
-	// conditions are Ready, KeysAvailable, Reconciling and Stalled. Ready is True when pods can be admitted under the
-	// licence and get their key. Optional.
+	// conditions are Ready, KeysAvailable, AdmissionReady, ImagesResolved, CopiesDetected, Reconciling and Stalled. Ready
+	// is True when pods can be admitted under the licence and get their key. Optional.
 	// +optional
 	// +patchMergeKey=type
 	// +patchStrategy=merge
@@ -225,6 +290,62 @@ type ModelLicenseStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Grants *int32 `json:"grants,omitempty"`
+
+	// images are the tags of the licensed repositories and what they were resolved to, as far as the registry could be
+	// read. Optional, at most 128 items.
+	// +optional
+	// +kubebuilder:validation:MaxItems=128
+	// +listType=map
+	// +listMapKey=repository
+	// +listMapKey=tag
+	Images []ResolvedImage `json:"images,omitempty"`
+
+	// distribution says on which nodes images of the licence lie, by what the nodes themselves report. Optional.
+	// +optional
+	Distribution *ImageDistribution `json:"distribution,omitempty"`
+}
+
+// ResolvedImage is a tag and what it stood for when the operator last asked the registry.
+type ResolvedImage struct {
+	// repository is the repository in normal form, without tag and digest. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	Repository string `json:"repository"`
+
+	// tag is the tag; empty for a digest that spec.images lists. Required.
+	// +required
+	// +kubebuilder:validation:MaxLength=128
+	Tag string `json:"tag"`
+
+	// digest is that of the manifest or index which the tag stands for. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MaxLength=71
+	Digest string `json:"digest"`
+
+	// platforms are the digests of the manifests that an index holds. Optional, at most 16 items.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=71
+	// +listType=set
+	Platforms []string `json:"platforms,omitempty"`
+}
+
+// ImageDistribution says on which nodes images lie. A node reports at most 50 images (the kubelet's nodeStatusMaxImages),
+// the largest first, so that absence proves nothing.
+type ImageDistribution struct {
+	// nodes are how many nodes hold an image of the licence. Required.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Nodes int32 `json:"nodes"`
+
+	// nodeNames are their names, the first by name. Optional, at most 100 items.
+	// +optional
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	NodeNames []string `json:"nodeNames,omitempty"`
 }
 
 // ModelLicense says which model may be run, by whom it is licensed, on which terms, in which namespaces, and which keys

@@ -44,6 +44,10 @@ const (
 	ReasonKeyVolumeInvalid Reason = "KeyVolumeInvalid"
 	// ReasonImageSwapped means that another image was to be put into a pod that holds a key.
 	ReasonImageSwapped Reason = "ImageSwapped"
+	// ReasonDigestNotLicensed means that the image's digest is none of those that the licence lists.
+	ReasonDigestNotLicensed Reason = "DigestNotLicensed"
+	// ReasonDigestNotPinned means that the licence asks for images by digest, and the reference has none.
+	ReasonDigestNotPinned Reason = "DigestNotPinned"
 	// ReasonLookupFailed means that the live read that must precede a decision failed; the pod may be retried.
 	ReasonLookupFailed Reason = "LookupFailed"
 )
@@ -84,6 +88,24 @@ const (
 	ReasonKeyUnavailable Reason = "KeyUnavailable"
 	// ReasonKeysAvailable means that every key of the licence was found and can be used.
 	ReasonKeysAvailable Reason = "KeysAvailable"
+	// ReasonAdmissionPending means that the webhook configurations do not yet send what the licence covers to the operator.
+	ReasonAdmissionPending Reason = "AdmissionPending"
+	// ReasonAdmissionReady means that the webhook configurations send what the licence covers to the operator.
+	ReasonAdmissionReady Reason = "AdmissionReady"
+	// ReasonImagesResolved means that the tags of the licensed repositories were read from their registry.
+	ReasonImagesResolved Reason = "ImagesResolved"
+	// ReasonNothingToResolve means that the licence names no repository literally, so that no tags can be listed.
+	ReasonNothingToResolve Reason = "NothingToResolve"
+	// ReasonRegistryUnreachable means that the registry gave no answer, or none that can be understood; it is tried again.
+	ReasonRegistryUnreachable Reason = "RegistryUnreachable"
+	// ReasonRegistryDenied means that the registry refused the credentials, or wants some.
+	ReasonRegistryDenied Reason = "RegistryDenied"
+	// ReasonImageNotFound means that the registry does not have a repository, or a digest, that the licence names.
+	ReasonImageNotFound Reason = "ImageNotFound"
+	// ReasonPullSecretInvalid means that the Secret of spec.pullSecretRef is missing or holds no registry credentials.
+	ReasonPullSecretInvalid Reason = "PullSecretInvalid"
+	// ReasonNoCopies means that no running pod is known to use an unlicensed copy.
+	ReasonNoCopies Reason = "NoCopies"
 	// ReasonProgressing means that the operator is still working on what the spec asks for.
 	ReasonProgressing Reason = "Progressing"
 	// ReasonLogComplete means that the audit records form a log without a gap.
@@ -102,6 +124,13 @@ const (
 	ReasonKeyReleased Reason = "KeyReleased"
 	// ReasonKeyRefused is the Event on a pod whose key was refused.
 	ReasonKeyRefused Reason = "KeyRefused"
+	// ReasonFoundUnlicensed is the Event on a pod that runs without an entitlement: a static pod, one in an exempt
+	// namespace, or one that was there before modelrights or came while it was away.
+	ReasonFoundUnlicensed Reason = "FoundUnlicensed"
+	// ReasonCopyDetected is the Event on a pod that runs an unlicensed copy of a licensed image.
+	ReasonCopyDetected Reason = "CopyDetected"
+	// ReasonCopyEvicted is the Event on a pod that was evicted since it ran an unlicensed copy.
+	ReasonCopyEvicted Reason = "CopyEvicted"
 )
 
 // Reasons of Gap entries in the audit log: why entries are missing by the log's own account.
@@ -122,4 +151,10 @@ const (
 	ConditionStalled = "Stalled"
 	// ConditionKeysAvailable says whether every key of a licence was found and can be used.
 	ConditionKeysAvailable = "KeysAvailable"
+	// ConditionAdmissionReady says whether pods that use a licence's images are sent to the operator at admission.
+	ConditionAdmissionReady = "AdmissionReady"
+	// ConditionImagesResolved says whether the tags of a licence's repositories are known by their digests.
+	ConditionImagesResolved = "ImagesResolved"
+	// ConditionCopiesDetected is True while pods are known that run an unlicensed copy of a licence's images.
+	ConditionCopiesDetected = "CopiesDetected"
 )
