@@ -77,6 +77,10 @@ test-e2e: cluster-up images ## Run the tests that need a kubelet, on a real clus
 e2e-suite:
 	source $(CLUSTERENV) && go test -tags e2e ./test/e2e/... -v -timeout 40m
 
+.PHONY: mutants
+mutants: ## Take each guard of docs/coverage.md out of the code, one at a time, and see that its tests go red.
+	KUBEBUILDER_ASSETS=$(BIN) go run ./hack/mutants
+
 .PHONY: bench
 bench: ## Measure, and write the results as JSON into _output/bench.
 	go run ./test/bench/report -out $(OUTPUT)/bench
