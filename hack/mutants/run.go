@@ -37,7 +37,7 @@ func (r *runner) run(ctx context.Context, m mutant) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(filepath.Dir(overlay))
+	defer func() { _ = os.RemoveAll(filepath.Dir(overlay)) }()
 	if out, err := r.goCommand(ctx, "test", "-overlay", overlay, "-run", "^$", m.packagePath()); err != nil {
 		return fmt.Errorf("the mutant does not compile: %s", lastLines(out))
 	}
