@@ -123,6 +123,9 @@ func (l Layout) ContainerdSocket() string {
 	return filepath.Join(l.ContainerdState(), "containerd.sock")
 }
 
+// StaticPods is where kubelet takes static pods from.
+func (l Layout) StaticPods() string { return filepath.Join(l.Dir, "static-pods") }
+
 // PodLogs is where kubelet has containers' output written.
 func (l Layout) PodLogs() string { return filepath.Join(l.Dir, "pod-logs") }
 

@@ -90,7 +90,7 @@ func (c *Cluster) prepareNode() error {
 	if err := shareMount(c.KubeletDir()); err != nil {
 		return fmt.Errorf("prepare kubelet's directory: %w", err)
 	}
-	return errors.Join(os.MkdirAll(c.PodLogs(), 0o755), os.MkdirAll(c.ContainerdState(), 0o711), setSysctl(forwarding, "1"))
+	return errors.Join(os.MkdirAll(c.PodLogs(), 0o755), os.MkdirAll(c.StaticPods(), 0o755), os.MkdirAll(c.ContainerdState(), 0o711), setSysctl(forwarding, "1"))
 }
 
 // nodeRemains says whether anything of this cluster's node is left on the machine, even if its directory is gone.
