@@ -24,9 +24,9 @@ func TestRenderedConfig(t *testing.T) {
 		"kubelet.yaml": {"failCgroupV1: false", "cgroupDriver: cgroupfs", "clusterDNS: [10.96.0.10]", "makeIPTablesUtilChains: false",
 			"cgroupRoot: /modelrights-", "port: 17250", "podLogsDir: /c/pod-logs"},
 		"kube-proxy.yaml": {"mode: nftables", "maxPerCore: 0", "clusterCIDR: 10.213.0.0/24", "hostnameOverride: node-1"},
-		"hosts.toml":      {`server = "http://127.0.0.1:17500"`},
+		"hosts.toml":      {`server = "http://10.213.1.1:17500"`},
 		"coredns.yaml":    {"clusterIP: 10.96.0.10", "image: " + corednsImage, "imagePullPolicy: Never"},
-		"env":             {"export KUBECONFIG='/c/kubeconfig'", "export KUBELET_DIR='/c/kubelet'", "export REGISTRY='127.0.0.1:17500'"},
+		"env":             {"export KUBECONFIG='/c/kubeconfig'", "export KUBELET_DIR='/c/kubelet'", "export REGISTRY='10.213.1.1:17500'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			content, err := render(name, testValues("/c"))

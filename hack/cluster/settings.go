@@ -66,7 +66,7 @@ func (s Settings) ports() []portUse {
 		{"etcd (peers)", loopback, "CLUSTER_PORT_ETCD_PEER", p.EtcdPeer, func(p *Ports, n int) { p.EtcdPeer = n }},
 		{"kube-controller-manager", loopback, "CLUSTER_PORT_CONTROLLER_MANAGER", p.ControllerManager, func(p *Ports, n int) { p.ControllerManager = n }},
 		{"kube-scheduler", loopback, "CLUSTER_PORT_SCHEDULER", p.Scheduler, func(p *Ports, n int) { p.Scheduler = n }},
-		{"registry", loopback, "CLUSTER_PORT_REGISTRY", p.Registry, func(p *Ports, n int) { p.Registry = n }},
+		{"registry", node, "CLUSTER_PORT_REGISTRY", p.Registry, func(p *Ports, n int) { p.Registry = n }},
 	}
 	if !s.NodeParts {
 		return uses
@@ -94,8 +94,9 @@ func (s Settings) Server() string {
 	return fmt.Sprintf("https://%s:%d", s.apiAddress(), s.Ports.APIServer)
 }
 
-// Registry is the host and port of the image registry, the same for pushing from the machine and pulling on the node.
-func (s Settings) Registry() string { return fmt.Sprintf("%s:%d", loopback, s.Ports.Registry) }
+// Registry is the host and port of the image registry, the same for pushing from the machine, pulling on the node, and
+// asking from a pod. It speaks plain HTTP.
+func (s Settings) Registry() string { return fmt.Sprintf("%s:%d", s.apiAddress(), s.Ports.Registry) }
 
 // ServiceAddress is the nth address of the service network: 1 is the API server's, 10 is DNS's.
 func (s Settings) ServiceAddress(n int) string {

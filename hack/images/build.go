@@ -46,7 +46,7 @@ func parseFile(text string) (fileEntry, error) {
 // parseReference parses a tag. A digest makes no sense for an image that is yet to be built.
 func parseReference(text string) (name.Tag, error) {
 	if text == "" {
-		return name.Tag{}, fmt.Errorf("--image is missing: give a reference, such as 127.0.0.1:17500/modelrights-operator:dev")
+		return name.Tag{}, fmt.Errorf("--image is missing: give a reference, such as 10.213.1.1:17500/modelrights-operator:dev")
 	}
 	reference, err := name.NewTag(text)
 	if err != nil {

@@ -18,12 +18,12 @@ import (
 
 const usage = `Builds an image from scratch and prints its reference by digest.
 
-  go run ./hack/images --image 127.0.0.1:17500/modelrights-operator:dev \
+  go run ./hack/images --image 10.213.1.1:17500/modelrights-operator:dev \
     --file _output/bin/modelrights-operator:/modelrights-operator \
     --entrypoint /modelrights-operator --user 65532 --push
 
 A --file may be a directory; its regular files go into one layer. Every --file is a layer of its own.
---push uses plain HTTP for a registry on loopback, and credentials from the Docker configuration elsewhere.
+--push uses plain HTTP for a registry on loopback or at a private IPv4 address, and credentials from the Docker configuration elsewhere.
 
 `
 

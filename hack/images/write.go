@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// push sends the image to the registry its reference names. The library speaks plain HTTP to loopback addresses only.
+// push sends the image to the registry its reference names. The library speaks plain HTTP to
+// loopback and to private IPv4 addresses (RFC 1918) only.
 func push(ctx context.Context, reference name.Tag, image v1.Image) error {
 	err := remote.Write(reference, image, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	if err != nil {
