@@ -117,7 +117,7 @@ install: $(BIN)/helm ## Install the chart into the cluster of KUBECONFIG, with i
 
 .PHONY: demo
 demo: cluster-up images $(BIN)/helm ## Show on a real cluster what modelrights does (KEEP=1: leave it up; CLUSTER=existing: use KUBECONFIG and REGISTRY).
-	@go build -trimpath -o $(BIN)/demo ./hack/demo
+	@go build -trimpath -o $(BIN)/ ./hack/demo ./cmd/kubectl-modelrights
 	@status=0; \
 	  if [ "$(CLUSTER)" = existing ]; then CLUSTER=existing TAG=$(TAG) $(BIN)/demo || status=$$?; \
 	  else (source $(CLUSTERENV); TAG=$(TAG) $(BIN)/demo) || status=$$?; fi; \

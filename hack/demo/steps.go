@@ -61,9 +61,15 @@ var steps = []step{
 	{"A Deployment of that account runs, opens the weights with its key, and answers over HTTP", (*demo).deployment, false},
 	{"An image volume that references the model without a grant is rejected", (*demo).imageVolume, false},
 	{"An ephemeral container that references the model without a grant is rejected", (*demo).ephemeralContainer, false},
+	{"A Deployment without a grant is rejected as it is applied", (*demo).deploymentElsewhere, false},
+	{"A pod that names the model in an argument alone is rejected", (*demo).argument, false},
+	{"An image named by its ID on the node, which hides whose it is, is rejected", (*demo).imageID, false},
 	{"With a grant, but in a namespace that the licence does not name, a pod is rejected", (*demo).otherNamespace, false},
 	{"A pod that mounts the key volume of a licence it has no grant for is rejected", (*demo).keyVolume, false},
 	{"Past the webhook, in an exempt namespace, such a pod gets no key either", (*demo).keyVolumePastWebhook, false},
+	{"A copy of the model, under a name that nobody governs, is found", (*demo).copied, false},
+	{"An engineer asks why a pod is refused, and who could help", (*demo).explain, false},
+	{"While no operator runs, ordinary pods start, and those with the model do not", (*demo).outage, false},
 	{"Who holds which licence", (*demo).overview, false},
 	{"What happened, as Events", (*demo).events, false},
 	{"What happened, as evidence: the audit log", (*demo).audit, false},
@@ -159,7 +165,9 @@ func (d *demo) grant() error {
 }
 
 func (d *demo) deployment() error {
-	if err := d.apply("deployment.yaml", d.values).must(); err != nil {
+	v := d.values
+	v.Namespace = "demo-ml-prod"
+	if err := d.apply("deployment.yaml", v).must(); err != nil {
 		return err
 	}
 	if err := d.run("kubectl", "-n", "demo-ml-prod", "rollout", "status", "deployment/llm", "--timeout=120s").must(); err != nil {
@@ -261,7 +269,7 @@ func (d *demo) events() error {
 }
 
 func (d *demo) audit() error {
-	words := []string{"LicenseCreated", "GrantCreated", "Admitted", "Denied", "KeyReleased", "KeyRefused"}
+	words := []string{"LicenseCreated", "GrantCreated", "Admitted", "Denied", "KeyReleased", "KeyRefused", "CopyDetected"}
 	entries := []string{"kubectl", "get", "maudit", "-o", fmt.Sprintf(`jsonpath={range .items[%d:].spec.entries[*]}{@}{"\n"}{end}`, d.records)}
 	if err := d.eventually(30*time.Second, nil, "kubectl", "get", "maudit"); err != nil {
 		return err

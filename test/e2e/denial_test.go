@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -20,9 +21,21 @@ import (
 )
 
 var _ = Describe("Without the right to it", func() {
-	It("a Deployment starts no pod, and its owner learns why", func(ctx SpecContext) {
+	It("a Deployment is refused when it is applied", func(ctx SpecContext) {
 		t := newTenant(ctx)
-		Expect(api.Create(ctx, t.deployment("llm"))).To(Succeed())
+		Expect(api.Create(ctx, t.deployment("llm"))).To(MatchError(And(ContainSubstring("NoGrant"), ContainSubstring(t.license))))
+		Expect(entries(ctx, of(audit.KeyReleased, t.namespace))).To(BeEmpty())
+	})
+
+	It("a Deployment that lost its grant starts no pod, and its owner learns why", func(ctx SpecContext) {
+		t := newEntitledTenant(ctx)
+		deployment := t.deployment("llm")
+		deployment.Spec.Replicas = ptr.To(int32(0))
+		Expect(api.Create(ctx, deployment)).To(Succeed())
+		Expect(api.Delete(ctx, builders.Grant(t.namespace, "chat", t.license).Obj())).To(Succeed())
+		before := client.MergeFrom(deployment.DeepCopy())
+		deployment.Spec.Replicas = ptr.To(int32(1))
+		Expect(api.Patch(ctx, deployment, before)).To(Succeed(), "a change that names no other image is nobody's business")
 		var sets appsv1.ReplicaSetList
 		Eventually(func(g Gomega) {
 			g.Expect(api.List(ctx, &sets, client.InNamespace(t.namespace))).To(Succeed())
@@ -30,14 +43,16 @@ var _ = Describe("Without the right to it", func() {
 			g.Expect(reasons(eventsOn(ctx, "ReplicaSet", &sets.Items[0]))).To(ContainElements("FailedCreate", "Denied"))
 		}).Should(Succeed())
 		for _, event := range eventsOn(ctx, "ReplicaSet", &sets.Items[0]) {
-			Expect(event.Message).To(ContainSubstring("NoGrant"))
-			Expect(event.Message).To(ContainSubstring(t.license))
+			if event.Reason == "FailedCreate" || event.Reason == "Denied" {
+				Expect(event.Message).To(ContainSubstring("NoGrant"))
+				Expect(event.Message).To(ContainSubstring(t.license))
+			}
 		}
 		Eventually(func(g Gomega) {
 			denied := entries(ctx, of(audit.Denied, t.namespace))
 			g.Expect(denied).NotTo(BeEmpty())
-			g.Expect(denied[0].Reason).To(Equal(v1alpha1.ReasonNoGrant))
-			g.Expect(denied[0].Owner).To(Equal(audit.Owner{Kind: "ReplicaSet", Name: sets.Items[0].Name}))
+			g.Expect(denied).To(HaveEach(HaveField("Reason", v1alpha1.ReasonNoGrant)))
+			g.Expect(denied).To(ContainElement(HaveField("Owner", audit.Owner{Kind: "ReplicaSet", Name: sets.Items[0].Name})))
 		}).Should(Succeed())
 		Expect(entries(ctx, of(audit.KeyReleased, t.namespace))).To(BeEmpty())
 	})
