@@ -32,13 +32,16 @@ func TestFromPod(t *testing.T) {
 			Name: "debug", Image: "r.example/debug", VolumeMounts: mounts("weights"),
 		}}},
 	}
+	declared := func(kind UseKind, name, field, image string, containers ...string) Use {
+		return Use{Kind: kind, Confidence: Declared, Name: name, Field: field, Image: image, Containers: containers}
+	}
 	want := []Use{
-		{UseImageVolume, "weights", "spec.volumes[1].image.reference", "r.example/weights", []string{"fetch", "main"}},
-		{UseImageVolume, "unused", "spec.volumes[2].image.reference", "r.example/unused", nil},
-		{UseInitContainer, "fetch", "spec.initContainers[0].image", "r.example/fetch", []string{"fetch"}},
-		{UseContainer, "main", "spec.containers[0].image", "r.example/main", []string{"main"}},
-		{UseContainer, "proxy", "spec.containers[1].image", "r.example/proxy", []string{"proxy"}},
-		{UseEphemeralContainer, "debug", "spec.ephemeralContainers[0].image", "r.example/debug", []string{"debug"}},
+		declared(UseImageVolume, "weights", "spec.volumes[1].image.reference", "r.example/weights", "fetch", "main"),
+		declared(UseImageVolume, "unused", "spec.volumes[2].image.reference", "r.example/unused"),
+		declared(UseInitContainer, "fetch", "spec.initContainers[0].image", "r.example/fetch", "fetch"),
+		declared(UseContainer, "main", "spec.containers[0].image", "r.example/main", "main"),
+		declared(UseContainer, "proxy", "spec.containers[1].image", "r.example/proxy", "proxy"),
+		declared(UseEphemeralContainer, "debug", "spec.ephemeralContainers[0].image", "r.example/debug", "debug"),
 	}
 	if got := FromPod(spec); !reflect.DeepEqual(got, want) {
 		t.Errorf("FromPod = %+v, want %+v", got, want)
