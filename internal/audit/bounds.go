@@ -41,17 +41,15 @@ var (
 	// evidenceBounds hold what happened whole: an image of repository (255), tag (128) and digest (71), and 8 keys of 63
 	// characters, as many as a licence has.
 	evidenceBounds = textBounds{message: 400, image: 512, images: 640, keys: 560, of: len(ellipsis), pod: maxName, size: jsonBytes}
-	// denialBounds are tighter, since tenants cause denials at will.
+	// denialBounds are tighter, since tenants cause such entries at will.
 	denialBounds = textBounds{message: 320, image: 256, images: 320, keys: maxLabel + listOverhead, of: maxID, pod: 128, size: etcdBytes}
 )
 
 func boundsOf(t Type) textBounds {
-	switch t {
-	case Denied, KeyRefused, DenialsRepeated, Gap:
+	if t.caused() || t == DenialsRepeated || t == Gap {
 		return denialBounds
-	default:
-		return evidenceBounds
 	}
+	return evidenceBounds
 }
 
 // maxInteger is the largest integer that JSON (RFC 8785, IEEE 754) holds exactly.

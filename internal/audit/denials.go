@@ -8,19 +8,19 @@ import (
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// Denials turns denials and key refusals, of which a tenant can cause any number, into a bounded number of bytes. Those
-// of the same type, namespace, owner, reason, images and user within a minute are one entry and, at the minute's end, one
+// Denials turns denials, key refusals and finds (unlicensed pods, copies and their evictions), of which a tenant can cause
+// any number, into a bounded number of bytes. Those of the same type, namespace, owner, reason, images and user within a minute are one entry and, at the minute's end, one
 // short DenialsRepeated entry that says how many more there were. What is beyond the limits is counted in Gap entries, at
 // most one an hour and namespace. DenialLimits says what that comes to.
 //
-// Denials and key refusals have budgets of their own, so that neither hides the other. The first of a namespace, type and
+// Denials, key refusals and finds have budgets of their own, so that none hides another. The first of a namespace, type and
 // reason within an hour has another budget, so that a loud namespace does not hide a quiet one.
 //
 // A pod without an owner counts by its service account, since its name may be random. Users cannot be made up, but
 // service accounts can be created; so the user, as all else, only decides what is told apart within the budgets.
 //
 // Memory is bounded: DenialLimits.Namespaces counters, and as many short notes as the budgets let entries be written
-// within a minute, which is below 2,000 by default.
+// within a minute, which is below 3,000 by default.
 //
 // It does no I/O, takes the time from its caller, and is not safe for concurrent use.
 type Denials struct {
@@ -33,20 +33,34 @@ type Denials struct {
 	gaps   gapLedger
 }
 
-// class tells denials from key refusals.
+// class tells denials, key refusals and finds apart.
 type class int
 
 const (
 	deniedClass class = iota
 	refusedClass
+	foundClass
 	classes
 )
 
-func classOf(t Type) class {
-	if t == KeyRefused {
-		return refusedClass
+// classOf is the class of entries that users cause at will, and false for all others.
+func classOf(t Type) (class, bool) {
+	switch t {
+	case Denied:
+		return deniedClass, true
+	case KeyRefused:
+		return refusedClass, true
+	case Found, CopyDetected, CopyEvicted:
+		return foundClass, true
+	default:
+		return 0, false
 	}
-	return deniedClass
+}
+
+// caused says whether users cause entries of the type at will.
+func (t Type) caused() bool {
+	_, caused := classOf(t)
+	return caused
 }
 
 // pool is what all namespaces share.
@@ -103,20 +117,23 @@ const (
 )
 
 // Observe takes a denial and returns what is to be written now: what Flush returns if a minute has ended, and the
-// denial itself if it is Written. The entry must be complete and bounded.
+// denial itself if it is Written, last. The entry must be complete and bounded, and of a type that users cause. A find of
+// the same ID as the entry which it would repeat is that entry, tried again since it was not known to be durable: it is
+// written again.
 func (d *Denials) Observe(now time.Time, e Entry) ([]Entry, Fate) {
 	out := d.Flush(now)
 	if !d.pending() { // of a minute before the clock was set back nothing is left to tell
 		d.minute = now.Truncate(time.Minute)
 	}
-	c := classOf(e.Type)
+	c, _ := classOf(e.Type)
 	space := d.namespace(e.Namespace)
 	if space == nil {
 		d.capped(&d.gaps.others, c)
 		return out, Capped
 	}
 	key := keyOf(e)
-	if known := d.kinds[key]; known != nil {
+	known := d.kinds[key]
+	if known != nil && (c != foundClass || known.id != e.ID) {
 		known.more++
 		return out, Repeated
 	}
@@ -124,6 +141,9 @@ func (d *Denials) Observe(now time.Time, e Entry) ([]Entry, Fate) {
 	if !d.pay(now, share, d.pools[c], e) {
 		d.capped(&space.capped, c)
 		return out, Capped
+	}
+	if known != nil {
+		return append(out, e), Written
 	}
 	kind := &repeats{namespace: e.Namespace, id: e.ID, reason: e.Reason, owes: share.budget, total: d.pools[c].total}
 	d.kinds[key] = kind

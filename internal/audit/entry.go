@@ -26,6 +26,14 @@ const (
 	Admitted Type = "Admitted"
 	// Denied means that a pod, or a change of one, was refused at admission.
 	Denied Type = "Denied"
+	// Found means that a stored pod names governed images without being entitled to them, and was not seen at admission: a
+	// static pod, one in an exempt namespace, or one that came before modelrights or while it was away.
+	Found Type = "Found"
+	// CopyDetected means that a pod runs an image that is a copy of a licensed one, or built from it, under a name that the
+	// licence does not cover.
+	CopyDetected Type = "CopyDetected"
+	// CopyEvicted means that a pod was evicted since it ran a copy.
+	CopyEvicted Type = "CopyEvicted"
 	// KeyReleased means that a licence's key was about to be given to a node for a pod: it is written before the key
 	// leaves, so the key may have failed to arrive.
 	KeyReleased Type = "KeyReleased"
@@ -39,7 +47,8 @@ const (
 	GrantCreated Type = "GrantCreated"
 	GrantChanged Type = "GrantChanged"
 	GrantDeleted Type = "GrantDeleted"
-	// DenialsRepeated means that the denial or refusal named in of happened count more times within the same minute.
+	// DenialsRepeated means that the denial, refusal, find, copy or eviction named in of happened count more times within
+	// the same minute.
 	DenialsRepeated Type = "DenialsRepeated"
 	// Gap means that count entries were not written one by one; reason and message say why. It is the log's own admission that something
 	// is left out, as opposed to records that were removed.

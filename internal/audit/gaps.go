@@ -10,7 +10,7 @@ import (
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// cappedCount is how many denials and key refusals were not written, since when.
+// cappedCount is how much of each class was not written, since when.
 type cappedCount struct {
 	since time.Time
 	count [classes]int64
@@ -97,9 +97,12 @@ func cappedGap(now time.Time, namespace, where string, n cappedCount) Entry {
 	if refused := n.count[refusedClass]; refused > 0 {
 		what = append(what, fmt.Sprintf("%d refusals of keys", refused))
 	}
+	if found := n.count[foundClass]; found > 0 {
+		what = append(what, fmt.Sprintf("%d unlicensed pods and copies", found))
+	}
 	return Entry{
 		Type: Gap, Time: now, Namespace: namespace, Reason: v1alpha1.ReasonDenialsCapped,
-		Count: n.count[deniedClass] + n.count[refusedClass],
+		Count: n.count[deniedClass] + n.count[refusedClass] + n.count[foundClass],
 		Message: fmt.Sprintf("%s in %s from %s on were counted but not written one by one",
 			strings.Join(what, " and "), where, n.since.UTC().Format(time.RFC3339)),
 	}

@@ -156,29 +156,61 @@ func (l *Log) Append(ctx context.Context, e Entry) (int64, error) {
 	}
 }
 
-// Submit hands an entry to the log and never waits: for webhooks, whose denials must not hang on the log. Denied and
-// KeyRefused entries are coalesced (see Denials), and what cannot be written is counted in a Gap entry.
+// Report is Append for what users cause at will, and nobody waits for: Found, CopyDetected and CopyEvicted. It is coalesced
+// and capped as denials are (see Denials). Once it returns without an error, the entry is durable if it is Written, and
+// counted otherwise; the count itself becomes durable within a minute or an hour, or is lost with the operator. Who tries
+// again after an error must give the entry the same ID, so that it does not count as a repetition of itself.
+func (l *Log) Report(ctx context.Context, e Entry) (Fate, error) {
+	now := l.options.Clock.Now()
+	e = e.complete(now, l.options.Identity)
+	if !e.Type.caused() {
+		return Written, fmt.Errorf("%w: entries of type %s are not capped", ErrNotDurable, e.Type)
+	}
+	entries, fate := l.observe(now, e)
+	if fate != Written {
+		l.submitAll(entries)
+		return fate, nil
+	}
+	l.submitAll(entries[:len(entries)-1])
+	_, err := l.Append(ctx, e)
+	return fate, err
+}
+
+// observe lets Denials decide on an entry, and returns what is to be written.
+func (l *Log) observe(now time.Time, e Entry) ([]Entry, Fate) {
+	l.mu.Lock()
+	entries, fate := l.denials.Observe(now, e)
+	l.mu.Unlock()
+	if fate == Capped {
+		entriesCapped.WithLabelValues(string(e.Type)).Inc()
+	}
+	l.signal() // so that the end of this minute is waited for
+	return entries, fate
+}
+
+// submitAll returns whether the last of the entries is queued.
+func (l *Log) submitAll(entries []Entry) bool {
+	taken := false
+	for _, e := range entries {
+		taken = l.submit(e)
+	}
+	return taken
+}
+
+// Submit hands an entry to the log and never waits: for webhooks, whose denials must not hang on the log. Entries that
+// users cause at will are coalesced (see Denials), and what cannot be written is counted in a Gap entry.
 func (l *Log) Submit(e Entry) { l.Offer(e) }
 
 // Offer is Submit, and reports whether the entry is on its way to the log by itself, neither coalesced nor counted in a
 // Gap entry.
 func (l *Log) Offer(e Entry) bool {
 	now := l.options.Clock.Now()
-	if e.Type != Denied && e.Type != KeyRefused {
+	if !e.Type.caused() {
 		return l.submit(e)
 	}
 	e = e.complete(now, l.options.Identity)
-	l.mu.Lock()
-	entries, fate := l.denials.Observe(now, e)
-	l.mu.Unlock()
-	taken := false
-	for _, e := range entries {
-		taken = l.submit(e) // an entry that is written comes last
-	}
-	if fate == Capped {
-		entriesCapped.WithLabelValues(string(e.Type)).Inc()
-	}
-	l.signal() // so that the end of this minute is waited for
+	entries, fate := l.observe(now, e)
+	taken := l.submitAll(entries) // an entry that is written comes last
 	return taken && fate == Written
 }
 

@@ -28,7 +28,7 @@ func Summary(first Entry, more int) string {
 	case KeyReleased:
 		add("", first.License.Name)
 		add("to ", pod)
-	case Denied, KeyRefused, DenialsRepeated:
+	case Denied, KeyRefused, Found, DenialsRepeated:
 		if first.Type == DenialsRepeated {
 			add("", fmt.Sprintf("%d times", first.Count))
 		}
@@ -39,6 +39,9 @@ func Summary(first Entry, more int) string {
 		} else if len(first.Images) > 0 {
 			add("of ", first.Images[0])
 		}
+	case CopyDetected, CopyEvicted:
+		add("of ", first.License.Name)
+		add("in ", pod)
 	case LicenseCreated, LicenseChanged, LicenseDeleted:
 		add("", first.License.Name)
 		add("by ", first.Actor)
