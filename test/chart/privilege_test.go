@@ -73,14 +73,18 @@ func holdToLeast(t *testing.T, name string, rule rbacv1.PolicyRule) {
 	}
 }
 
-// TestConfigMaps: the operator's permission in the node driver's namespace is one object.
+// publicInfo is what everybody who is authenticated may read, and nobody of ours writes.
+const publicInfo = "kube-public/modelrights-info"
+
+// TestConfigMaps: the operator's permission in the node driver's namespace is one object, and everybody's is to read one.
 func TestConfigMaps(t *testing.T) {
 	for name, rules := range rulesOf(t, render(t)) {
 		for _, rule := range rules {
 			if !slices.Contains(rule.Resources, "configmaps") {
 				continue
 			}
-			if name != "Role "+nodeNamespace+"/modelrights-operator" || !slices.Equal(rule.ResourceNames, []string{"modelrights-ca"}) {
+			public := name == "Role "+publicInfo && slices.Equal(rule.ResourceNames, []string{"modelrights-info"}) && slices.Equal(rule.Verbs, []string{"get"})
+			if !public && (name != "Role "+nodeNamespace+"/modelrights-operator" || !slices.Equal(rule.ResourceNames, []string{"modelrights-ca"})) {
 				t.Errorf("%s may %v ConfigMaps %v", name, rule.Verbs, rule.ResourceNames)
 			}
 		}
@@ -107,10 +111,14 @@ func TestGrantVerb(t *testing.T) {
 	}
 }
 
-// TestNodeDriverHasNoPermission: no role is bound to the node driver's account, and no token for the API server is mounted.
+// TestNodeDriverHasNoPermission: no role is bound to the node driver's account but everybody's, and no token for the API
+// server is mounted.
 func TestNodeDriverHasNoPermission(t *testing.T) {
 	all := render(t)
 	for name, object := range all {
+		if name == "RoleBinding "+publicInfo {
+			continue
+		}
 		subjects, _, _ := unstructured.NestedSlice(object.Object, "subjects")
 		for _, subject := range subjects {
 			if account, _ := subject.(map[string]any); account["name"] != "modelrights-operator" {
