@@ -48,6 +48,8 @@ const (
 	ReasonDigestNotLicensed Reason = "DigestNotLicensed"
 	// ReasonDigestNotPinned means that the licence asks for images by digest, and the reference has none.
 	ReasonDigestNotPinned Reason = "DigestNotPinned"
+	// ReasonTooManyReferences means that the pod's commands, arguments and variables name more images than are looked at.
+	ReasonTooManyReferences Reason = "TooManyReferences"
 	// ReasonLookupFailed means that the live read that must precede a decision failed; the pod may be retried.
 	ReasonLookupFailed Reason = "LookupFailed"
 )

@@ -30,9 +30,11 @@ func DecideGrant(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, namespaceLabe
 	}
 	verdict := GrantVerdict{Until: nextChange(l, now)}
 	license, compiled := compileLicense(l), compileGrant(g)
-	request := Request{Namespace: g.Namespace, NamespaceLabels: namespaceLabels}
-	for _, check := range licenseChecks {
-		if verdict.Reason = check(&request, license, now); verdict.Reason != "" {
+	q := &question{
+		Request: &Request{Namespace: g.Namespace, NamespaceLabels: namespaceLabels}, coverage: coverage{license: license}, now: now,
+	}
+	for _, check := range licenseChecks[:imageChecksFrom] {
+		if verdict.Reason = check.ask(q); verdict.Reason != "" {
 			verdict.Message = grantMessage(g, l, verdict.Reason)
 			return verdict
 		}
@@ -41,8 +43,8 @@ func DecideGrant(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, namespaceLabe
 	case compiled.invalid != nil:
 		verdict.Reason = v1alpha1.ReasonInvalidSelector
 	default:
-		if verdict.Reason = checkAction(&request, license, compiled); verdict.Reason == "" {
-			verdict.Reason = checkPurpose(&request, license, compiled)
+		if verdict.Reason = checkAction(q, compiled); verdict.Reason == "" {
+			verdict.Reason = checkPurpose(q, compiled)
 		}
 	}
 	if verdict.Reason == "" {
@@ -85,12 +87,13 @@ func nextChange(l *v1alpha1.ModelLicense, now time.Time) time.Time {
 // and when that changes by itself (zero where it does not).
 func DecideLicense(l *v1alpha1.ModelLicense, now time.Time) (v1alpha1.Reason, time.Time) {
 	compiled := compileLicense(l)
+	q := &question{coverage: coverage{license: compiled}, now: now}
 	reason := v1alpha1.ReasonReady
 	if compiled.invalid != nil {
 		reason = v1alpha1.ReasonInvalidSelector
-	} else if r := checkNotBefore(nil, compiled, now); r != "" {
+	} else if r := checkNotBefore(q); r != "" {
 		reason = r
-	} else if r := checkNotAfter(nil, compiled, now); r != "" {
+	} else if r := checkNotAfter(q); r != "" {
 		reason = r
 	}
 	return reason, nextChange(l, now)

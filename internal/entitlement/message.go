@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/images"
 )
 
 // maxShown bounds how much of a reference stands in a message, since its author chooses it.
@@ -47,6 +48,12 @@ func (d Decision) Message() string {
 		return fmt.Sprintf("%s, but ModelGrant %s/%s is for purpose %s, which the licence does not allow", image, d.Grant.Namespace, d.Grant.Name, d.Grant.Spec.Purpose)
 	case v1alpha1.ReasonInvalidSelector:
 		return image + ", but a label selector of the licence or of its grant cannot be parsed"
+	case v1alpha1.ReasonDigestNotLicensed:
+		return image + ", which does not list this digest"
+	case v1alpha1.ReasonDigestNotPinned:
+		return image + ", which takes images by digest alone, and this reference has none"
+	case v1alpha1.ReasonTooManyReferences:
+		return "the pod's commands, arguments and variables name more images than are looked at"
 	case v1alpha1.ReasonModelNotReferenced:
 		return fmt.Sprintf("%s is none of licence %s", image, r.License)
 	case v1alpha1.ReasonLookupFailed:
@@ -82,6 +89,15 @@ func (d Decision) Remedy() string {
 		return fmt.Sprintf("ask for a grant of a licensed purpose (%s), or ask %s to license %s", join(l.Spec.Terms.Purposes), l.Spec.Licensor, d.Grant.Spec.Purpose)
 	case v1alpha1.ReasonInvalidSelector:
 		return fmt.Sprintf("ask whoever manages ModelLicense %s to correct the selector; its status and that of its grants say which", l.Name)
+	case v1alpha1.ReasonDigestNotLicensed:
+		return fmt.Sprintf("use a licensed digest (kubectl get mlic %s -o yaml), or ask %s to license this one", l.Name, l.Spec.Licensor)
+	case v1alpha1.ReasonDigestNotPinned:
+		if d.Pinned != "" {
+			return fmt.Sprintf("write %q; only the images of new pods, and not those of ephemeral containers, are completed by themselves", clip(d.Pinned))
+		}
+		return fmt.Sprintf("write the digest behind the tag, HOST/PATH:TAG@sha256:DIGEST; that of this tag is not known or not licensed (kubectl get mlic %s -o yaml shows status.images)", l.Name)
+	case v1alpha1.ReasonTooManyReferences:
+		return "keep long lists and texts in a ConfigMap that the container mounts"
 	case v1alpha1.ReasonModelNotReferenced:
 		return fmt.Sprintf("mount the key only where an image of licence %s is used", r.License)
 	case v1alpha1.ReasonLookupFailed:
@@ -89,6 +105,23 @@ func (d Decision) Remedy() string {
 	default:
 		return ""
 	}
+}
+
+// Message is the decision's message; of an image that was inferred it says so.
+func (d UseDecision) Message() string {
+	if d.Confidence != images.Inferred || d.Excess {
+		return d.Decision.Message()
+	}
+	return fmt.Sprintf("%s (inferred from the text of the %s)", d.Decision.Message(), d.Kind)
+}
+
+// Remedy is the decision's remedy; for an image that was inferred, also what to do if the guess is wrong.
+func (d UseDecision) Remedy() string {
+	remedy := d.Decision.Remedy()
+	if remedy == "" || d.Confidence != images.Inferred || d.Excess {
+		return remedy
+	}
+	return fmt.Sprintf("%s; if the container does not use this image, take its URI out of the %s", remedy, d.Kind)
 }
 
 func (r Request) account() string {

@@ -29,7 +29,14 @@ type UseDecision struct {
 	Decision
 }
 
-// PodDecision is the decision on every place of a pod that names an image, in the order of the pod's fields.
+// opens says whether the use may bring a key: a declared image in a container that is there from the start. A guess may
+// refuse, it never opens.
+func (d UseDecision) opens() bool {
+	return d.Confidence == images.Declared && d.Kind != images.UseEphemeralContainer && len(d.Containers) > 0
+}
+
+// PodDecision is the decision on every place of a pod that names an image, in the order in which images.FromPod lists
+// them; places where the image is unresolved are left out.
 type PodDecision []UseDecision
 
 // DecidePod decides on every image that a pod names.
@@ -50,19 +57,30 @@ func DecideUses(pod Pod, uses []images.Use, s *Snapshot, now time.Time) PodDecis
 	return decideUses(pod, uses, "", s, now)
 }
 
+// decideUses decides on all but what is unresolved: of that nothing can be said.
 func decideUses(pod Pod, uses []images.Use, licenseName string, s *Snapshot, now time.Time) PodDecision {
 	decided := make(PodDecision, 0, len(uses))
 	for _, use := range uses {
-		decided = append(decided, UseDecision{Use: use, Decision: Decide(Request{
-			Image:           use.Image,
-			Namespace:       pod.Namespace,
-			NamespaceLabels: pod.NamespaceLabels,
-			ServiceAccount:  pod.Spec.ServiceAccountName,
-			PodLabels:       pod.Labels,
-			License:         licenseName,
-		}, s, now)})
+		if use.Confidence != images.Unresolved {
+			decided = append(decided, UseDecision{Use: use, Decision: decideUse(pod, use, licenseName, s, now)})
+		}
 	}
 	return decided
+}
+
+func decideUse(pod Pod, use images.Use, licenseName string, s *Snapshot, now time.Time) Decision {
+	request := Request{
+		Image:           use.Image,
+		Namespace:       pod.Namespace,
+		NamespaceLabels: pod.NamespaceLabels,
+		ServiceAccount:  pod.Spec.ServiceAccountName,
+		PodLabels:       pod.Labels,
+		License:         licenseName,
+	}
+	if use.Excess && s.GovernsAnything() {
+		return Decision{Request: request, Reason: v1alpha1.ReasonTooManyReferences}
+	}
+	return Decide(request, s, now)
 }
 
 // Governed says whether the pod names any image that is our business.
@@ -86,13 +104,14 @@ type LicenseUse struct {
 	// License is the licence, Grant the grant that covers its first use in the pod.
 	License *v1alpha1.ModelLicense
 	Grant   *v1alpha1.ModelGrant
-	// Images are the references, each once, in the order of the pod's fields.
+	// Images are the references, inferred ones included, each once, in the order of the pod's fields.
 	Images []string
 	// KeyNames are the licence's keys that open what Containers use, each once, in order of name. Empty where the licence
 	// has none.
 	KeyNames []string
 	// Containers are the names of the containers, ephemeral ones left out, that run one of the images or mount it as a
-	// volume, each once, in order of name. These, and no others, may mount the key.
+	// volume, each once, in order of name. These, and no others, may mount the key. A container that names an image in an
+	// argument alone is not one of them.
 	Containers []string
 }
 
@@ -109,7 +128,7 @@ func (d PodDecision) Licenses() []LicenseUse {
 			i = len(all) - 1
 		}
 		all[i].Images = addNew(all[i].Images, u.Image)
-		if u.Kind == images.UseEphemeralContainer || len(u.Containers) == 0 {
+		if !u.opens() {
 			continue
 		}
 		for _, c := range u.Containers {

@@ -30,9 +30,9 @@ type namespaceGrants map[string][]*grant
 // license is a ModelLicense with its selector parsed.
 type license struct {
 	*v1alpha1.ModelLicense
-	patterns   []images.Pattern // as spec.images; nil where the repository cannot be parsed
-	namespaces labels.Selector  // nil where namespaces are listed by name
-	invalid    error            // the selector cannot be parsed
+	patterns   [][]images.Pattern // of spec.images: the repository, then its mirrors; nil where one cannot be parsed
+	namespaces labels.Selector    // nil where namespaces are listed by name
+	invalid    error              // the selector cannot be parsed
 }
 
 // coverage is one of a licence's images.
@@ -131,18 +131,25 @@ func (s *Snapshot) applyLicenses(changed map[string]*v1alpha1.ModelLicense) {
 }
 
 func (l *license) eachImage(f func(images.Pattern, coverage)) {
-	for i, p := range l.patterns {
-		if p != nil {
-			f(p, coverage{license: l, image: i})
+	for i, patterns := range l.patterns {
+		for _, p := range patterns {
+			if p != nil {
+				f(p, coverage{license: l, image: i})
+			}
 		}
 	}
 }
 
 func compileLicense(l *v1alpha1.ModelLicense) *license {
-	c := &license{ModelLicense: l, patterns: make([]images.Pattern, len(l.Spec.Images))}
+	c := &license{ModelLicense: l, patterns: make([][]images.Pattern, len(l.Spec.Images))}
 	for i, image := range l.Spec.Images {
 		// What cannot be parsed covers nothing; the CRD's rules refuse it before it gets here.
-		c.patterns[i], _ = images.ParsePattern(image.Repository)
+		repository, _ := images.ParsePattern(image.Repository)
+		c.patterns[i] = append(make([]images.Pattern, 0, 1+len(image.Mirrors)), repository)
+		for _, mirror := range image.Mirrors {
+			p, _ := images.ParsePattern(mirror)
+			c.patterns[i] = append(c.patterns[i], p)
+		}
 	}
 	if l.Spec.AllowedNamespaces.Selector != nil {
 		c.namespaces, c.invalid = metav1.LabelSelectorAsSelector(l.Spec.AllowedNamespaces.Selector)

@@ -38,16 +38,18 @@ func changedUses(old, updated *corev1.PodSpec) []images.Use {
 	}
 	known := map[place]bool{}
 	for _, u := range images.FromPod(old) {
-		known[place{u.Kind, u.Name, u.Image}] = true
+		known[place{u.Kind, u.Name, u.Image}] = !u.Excess
 	}
 	return slices.DeleteFunc(images.FromPod(updated), func(u images.Use) bool {
-		return known[place{u.Kind, u.Name, u.Image}]
+		// What lies beyond the excess is not known: it is the same only if all texts are.
+		return known[place{u.Kind, u.Name, u.Image}] || u.Excess && images.SameTexts(old, updated)
 	})
 }
 
 // decideSwaps: in a pod that holds keys, an image changes only to one that a held licence covers, and a container goes
 // on using every licence whose key it mounts. Otherwise whoever may update a pod could put a shell beside the key.
-// Ephemeral containers are added and not changed, and never mount a key, so they are left to the other decisions.
+// Ephemeral containers are added and not changed, and never mount a key, so they are left to the other decisions, as is
+// what commands, arguments and variables name.
 func decideSwaps(pod Pod, old *corev1.PodSpec, changed []images.Use, s *Snapshot, now time.Time) []Refusal {
 	held := HeldLicenses(old)
 	for _, name := range HeldLicenses(pod.Spec) {
@@ -61,6 +63,9 @@ func decideSwaps(pod Pod, old *corev1.PodSpec, changed []images.Use, s *Snapshot
 	covered := map[string]bool{}
 	for _, name := range held {
 		for _, u := range DecidePodFor(pod, name, s, now) {
+			if u.Confidence != images.Declared {
+				continue
+			}
 			covered[u.Field] = true
 			users[name] = append(users[name], u.Containers...)
 		}
@@ -68,7 +73,7 @@ func decideSwaps(pod Pod, old *corev1.PodSpec, changed []images.Use, s *Snapshot
 
 	var refusals []Refusal
 	for _, u := range changed {
-		if u.Kind == images.UseEphemeralContainer {
+		if u.Kind == images.UseEphemeralContainer || u.Confidence != images.Declared {
 			continue
 		}
 		swapped := func(licenseName string) {

@@ -72,6 +72,9 @@ func checkSample(repository, sample, host string) error {
 	return nil
 }
 
+// String is the pattern in normal form; without wildcards, it is the Repository of the references that it covers.
+func (p Pattern) String() string { return strings.Join(p, "/") }
+
 // Matches says whether the pattern covers a normalised repository (Reference.Repository).
 func (p Pattern) Matches(repository string) bool {
 	if len(p) == 0 {
