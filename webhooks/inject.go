@@ -112,7 +112,7 @@ func ensureVariable(c *corev1.Container, value string) {
 }
 
 // injectionPatch is the JSON patch (RFC 6902) that turns the pod into what Inject made of it. It only adds elements and
-// never replaces or moves one, so that fields which the API server knows and this program does not are left alone.
+// never replaces or moves one (pinPatch replaces images), so that fields which the API server knows and this program does not are left alone.
 func injectionPatch(pod, injected *corev1.Pod) []jsonpatch.Operation {
 	patch := appended(nil, "/spec/volumes", pod.Spec.Volumes, injected.Spec.Volumes)
 	containers := func(list string, before, after []corev1.Container) {

@@ -23,7 +23,7 @@ const (
 // reasonUnchanged is what an update that changes nothing of concern counts as in the metrics.
 const reasonUnchanged = "Unchanged"
 
-// podMutator brings key volumes into entitled pods. A pod that is not entitled passes unchanged: the validating webhook
+// podMutator brings key volumes into entitled pods, and digests into images that are licensed by digest. A pod that is not entitled passes unchanged: the validating webhook
 // denies it. Only where nothing can be looked up does it deny itself, since a pod that turns out to be entitled a moment
 // later would be stored without its key.
 type podMutator struct{ *decider }
@@ -37,14 +37,17 @@ func (m *podMutator) Handle(ctx context.Context, req admission.Request) admissio
 	if err != nil {
 		return unreadable(err)
 	}
+	pinned := pod
 	v := m.decide(ctx, req.Namespace, func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
-		return verdict{uses: entitlement.DecidePod(podOf(&req, pod, labels), s, now)}
+		pinned = Pin(pod, entitlement.PinPod(podOf(&req, pod, labels), s, now))
+		return verdict{uses: entitlement.DecidePod(podOf(&req, pinned, labels), s, now)}
 	})
 	if v.lookupFailed() {
 		return m.deny(mutatePods, &req, pod, v)
 	}
 	m.allowed(mutatePods, &req, string(v.allowedReason()))
-	return admission.Patched("", injectionPatch(pod, Inject(pod, v.uses.Licenses()))...)
+	patch := append(pinPatch(pod, pinned), injectionPatch(pinned, Inject(pinned, v.uses.Licenses()))...)
+	return admission.Patched("", patch...)
 }
 
 // podValidator admits pods only where every image and key volume is entitled. Of an update it decides on what changes.

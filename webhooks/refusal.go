@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/images"
 )
 
 const (
@@ -62,7 +63,7 @@ func refusalsOf(v verdict) []refusal {
 		if u.License != nil {
 			r.LicenseName = u.License.Name
 		}
-		r.place = fmt.Sprintf("%s %q (%s)", u.Kind, clip(u.Name, maxName), u.Field)
+		r.place = placeOf(u.Use)
 		r.remedy = u.Remedy()
 		all = append(all, r)
 	}
@@ -70,6 +71,16 @@ func refusalsOf(v verdict) []refusal {
 		all = append(all, refusalOf(f))
 	}
 	return all
+}
+
+// placeOf is what messages call the place of an image.
+func placeOf(u images.Use) string {
+	switch u.Kind {
+	case images.UseArgument, images.UseCommand, images.UseEnvironmentVariable:
+		return fmt.Sprintf("%s of container %q (%s)", u.Kind, clip(u.Name, maxName), u.Field)
+	default:
+		return fmt.Sprintf("%s %q (%s)", u.Kind, clip(u.Name, maxName), u.Field)
+	}
 }
 
 func refusalOf(f entitlement.Refusal) refusal {

@@ -112,13 +112,13 @@ func (f *found) changesTo(s *entitlement.Snapshot, namespace string) entitlement
 		}
 	}
 	for name, g := range f.grants {
-		if k, ok := known[name]; !ok || k.UID != g.UID || k.Generation != g.Generation {
+		if k, ok := known[name]; !ok || !same(k, g) {
 			changes.Grants[entitlement.GrantKey{Namespace: namespace, Name: name}] = g
 		}
 	}
 	for name, l := range f.licenses {
 		k := s.License(name)
-		if same := k == nil && l == nil || k != nil && l != nil && k.UID == l.UID && k.Generation == l.Generation; !same {
+		if unchanged := k == nil && l == nil || k != nil && l != nil && same(k, l); !unchanged {
 			changes.Licenses[name] = l
 		}
 	}

@@ -5,6 +5,7 @@ package rights
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -86,8 +87,9 @@ func (s *Store) Snapshot() (*entitlement.Snapshot, bool) {
 	return s.current, synced
 }
 
-// Subscribe calls f with each licence and grant whose spec is written or which is removed from now on, once the snapshot takes account
-// of it; for one that is removed, with its last state. F must not modify the object, and others wait while it runs.
+// Subscribe calls f with each licence and grant whose spec, or status.images, is written or which is removed from now on,
+// once the snapshot takes account of it; for one that is removed, with its last state. F must not modify the object, and
+// others wait while it runs.
 func (s *Store) Subscribe(f func(client.Object)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,14 +124,27 @@ func (s *Store) NamespaceLabels(ctx context.Context, namespace string, live bool
 	return ns.Labels, nil
 }
 
-// update takes notice of a new state where the spec is another: status and labels matter to nobody here.
+// update takes notice of a new state where it bears on decisions.
 func (s *Store) update(old, updated any) {
 	before, ok1 := old.(client.Object)
 	after, ok2 := updated.(client.Object)
-	if ok1 && ok2 && before.GetUID() == after.GetUID() && before.GetGeneration() == after.GetGeneration() {
+	if ok1 && ok2 && same(before, after) {
 		return
 	}
 	s.observe(updated, false)
+}
+
+// same says whether two states of a licence or a grant decide alike: they have the same spec, and of the status the same
+// images, which digests go by. The rest of the status, and labels, matter to nobody here.
+func same(a, b client.Object) bool {
+	if a.GetUID() != b.GetUID() || a.GetGeneration() != b.GetGeneration() {
+		return false
+	}
+	l, ok := a.(*v1alpha1.ModelLicense)
+	m, also := b.(*v1alpha1.ModelLicense)
+	return !ok || !also || slices.EqualFunc(l.Status.Images, m.Status.Images, func(x, y v1alpha1.ResolvedImage) bool {
+		return x.Repository == y.Repository && x.Tag == y.Tag && x.Digest == y.Digest && slices.Equal(x.Platforms, y.Platforms)
+	})
 }
 
 // observe takes notice of an object, and tells subscribers.

@@ -3,6 +3,7 @@ package rights
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -222,6 +224,52 @@ func TestSubscribersSeeTheSnapshotWithTheChange(t *testing.T) {
 	s.update(license, labelled)
 	if len(seen) != 1 || seen[0] != "new" {
 		t.Errorf("told of %v, want new once: its labels are nothing to look again for", seen)
+	}
+}
+
+// Digests are decided by what the operator has resolved, which stands in the status.
+func TestStatusImagesCount(t *testing.T) {
+	resolved := func(platforms ...string) []v1alpha1.ResolvedImage {
+		return []v1alpha1.ResolvedImage{{Repository: "registry.example.com/models/chat", Tag: "2.1", Digest: "sha256:" + strings.Repeat("0", 64), Platforms: platforms}}
+	}
+	tests := map[string]struct {
+		change func(*v1alpha1.ModelLicense)
+		told   bool
+	}{
+		"nothing":         {func(*v1alpha1.ModelLicense) {}, false},
+		"a condition":     {func(l *v1alpha1.ModelLicense) { l.Status.Grants = ptr.To[int32](3) }, false},
+		"an image":        {func(l *v1alpha1.ModelLicense) { l.Status.Images = append(resolved(), l.Status.Images...) }, true},
+		"no image":        {func(l *v1alpha1.ModelLicense) { l.Status.Images = nil }, true},
+		"another digest":  {func(l *v1alpha1.ModelLicense) { l.Status.Images[0].Digest = "sha256:" + strings.Repeat("1", 64) }, true},
+		"another tag":     {func(l *v1alpha1.ModelLicense) { l.Status.Images[0].Tag = "2.2" }, true},
+		"another place":   {func(l *v1alpha1.ModelLicense) { l.Status.Images[0].Repository += "/x" }, true},
+		"other platforms": {func(l *v1alpha1.ModelLicense) { l.Status.Images = resolved("sha256:b") }, true},
+		"a generation":    {func(l *v1alpha1.ModelLicense) { l.Generation++ }, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			before := builders.License("chat").Repository("registry.example.com/models/chat").Obj()
+			before.Status.Images = resolved("sha256:a")
+			after := before.DeepCopy()
+			test.change(after)
+
+			s := newStore(t, world(t, interceptor.Funcs{}))
+			s.observe(before, false)
+			told := 0
+			s.Subscribe(func(client.Object) { told++ })
+			s.update(before, after)
+			known, _ := s.Snapshot()
+			if seen := known.License("chat") == after; seen != test.told || told > 1 || (told == 1) != test.told {
+				t.Errorf("the snapshot took it: %t, subscribers were told %d times; want %t", seen, told, test.told)
+			}
+			live := &found{licenses: map[string]*v1alpha1.ModelLicense{"chat": after}}
+			old := newStore(t, world(t, interceptor.Funcs{}))
+			old.observe(before, false)
+			stale, _ := old.Snapshot()
+			if _, taken := live.changesTo(stale, "ml").Licenses["chat"]; taken != test.told {
+				t.Errorf("a live read took it: %t, want %t", taken, test.told)
+			}
+		})
 	}
 }
 

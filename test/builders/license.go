@@ -6,6 +6,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
@@ -39,6 +40,34 @@ func (b *LicenseBuilder) Repository(repository string) *LicenseBuilder {
 // RepositoryWithKey covers a repository that the named key opens.
 func (b *LicenseBuilder) RepositoryWithKey(repository, keyName string) *LicenseBuilder {
 	b.obj.Spec.Images = append(b.obj.Spec.Images, v1alpha1.LicensedImage{Repository: repository, KeyName: keyName})
+	return b
+}
+
+// Mirrors adds repositories that hold the image which was covered last.
+func (b *LicenseBuilder) Mirrors(repositories ...string) *LicenseBuilder {
+	last := &b.obj.Spec.Images[len(b.obj.Spec.Images)-1]
+	last.Mirrors = append(last.Mirrors, repositories...)
+	return b
+}
+
+// Digests restricts the image that was covered last to these digests.
+func (b *LicenseBuilder) Digests(digests ...string) *LicenseBuilder {
+	last := &b.obj.Spec.Images[len(b.obj.Spec.Images)-1]
+	last.Digests = append(last.Digests, digests...)
+	return b
+}
+
+// PinDigests makes pods name the licence's images by digest.
+func (b *LicenseBuilder) PinDigests() *LicenseBuilder {
+	b.obj.Spec.PinDigests = ptr.To(true)
+	return b
+}
+
+// Resolved adds to the status what a tag stands for. The API server takes it through the status subresource alone.
+func (b *LicenseBuilder) Resolved(repository, tag, digest string, platforms ...string) *LicenseBuilder {
+	b.obj.Status.Images = append(b.obj.Status.Images, v1alpha1.ResolvedImage{
+		Repository: repository, Tag: tag, Digest: digest, Platforms: platforms,
+	})
 	return b
 }
 

@@ -149,16 +149,45 @@ func (b *PodBuilder) Mount(volume, path string, containers ...string) *PodBuilde
 	return b
 }
 
-// Env sets an environment variable in the containers and init containers of that name.
+// Env sets an environment variable in the containers of that name, of any kind.
 func (b *PodBuilder) Env(container, name, value string) *PodBuilder {
-	for i := range b.obj.Spec.InitContainers {
-		if c := &b.obj.Spec.InitContainers[i]; c.Name == container {
-			c.Env = append(c.Env, corev1.EnvVar{Name: name, Value: value})
+	return b.program(container, func(_, _ *[]string, env *[]corev1.EnvVar) {
+		*env = append(*env, corev1.EnvVar{Name: name, Value: value})
+	})
+}
+
+// EnvFrom sets an environment variable from an entry of a ConfigMap, both of the variable's name, in the containers of
+// that name, of any kind.
+func (b *PodBuilder) EnvFrom(container, name string, optional bool) *PodBuilder {
+	return b.program(container, func(_, _ *[]string, env *[]corev1.EnvVar) {
+		*env = append(*env, corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: name}, Key: name, Optional: ptr.To(optional),
+		}}})
+	})
+}
+
+// Command sets the command of the containers of that name, of any kind.
+func (b *PodBuilder) Command(container string, command ...string) *PodBuilder {
+	return b.program(container, func(c, _ *[]string, _ *[]corev1.EnvVar) { *c = command })
+}
+
+// Args sets the arguments of the containers of that name, of any kind.
+func (b *PodBuilder) Args(container string, args ...string) *PodBuilder {
+	return b.program(container, func(_, a *[]string, _ *[]corev1.EnvVar) { *a = args })
+}
+
+// program changes what the containers of that name run.
+func (b *PodBuilder) program(container string, change func(command, args *[]string, env *[]corev1.EnvVar)) *PodBuilder {
+	for _, list := range [][]corev1.Container{b.obj.Spec.InitContainers, b.obj.Spec.Containers} {
+		for i := range list {
+			if c := &list[i]; c.Name == container {
+				change(&c.Command, &c.Args, &c.Env)
+			}
 		}
 	}
-	for i := range b.obj.Spec.Containers {
-		if c := &b.obj.Spec.Containers[i]; c.Name == container {
-			c.Env = append(c.Env, corev1.EnvVar{Name: name, Value: value})
+	for i := range b.obj.Spec.EphemeralContainers {
+		if c := &b.obj.Spec.EphemeralContainers[i]; c.Name == container {
+			change(&c.Command, &c.Args, &c.Env)
 		}
 	}
 	return b
