@@ -49,13 +49,19 @@ func newScheme() *runtime.Scheme {
 
 // newManager wires the operator: the snapshot and the log first, then what asks and writes them.
 func newManager(ctx context.Context, o options) (manager.Manager, error) {
-	keeper := servingcert.NewKeeper(o.namespace, o.certDir, ctrl.Log.WithName("servingcert"))
+	certificates, err := servingcert.NewMetrics(metrics.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("registering the metrics of certificates: %w", err)
+	}
+	keeper := servingcert.NewKeeper(servingcert.KeeperOptions{
+		Policy: certificatePolicy(o), Clock: clock.RealClock{}, Log: ctrl.Log.WithName("servingcert"), Metrics: certificates,
+	})
 	mgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(), managerOptions(o, keeper))
 	if err != nil {
 		return nil, fmt.Errorf("creating the manager: %w", err)
 	}
 	ready := &readiness{}
-	if err := addCertificates(ctx, mgr, o, keeper, ready); err != nil {
+	if err := addCertificates(ctx, mgr, o, keeper, certificates, ready); err != nil {
 		return nil, err
 	}
 	store, err := addStore(ctx, mgr, o, ready)
@@ -93,11 +99,9 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
-				&corev1.Pod{}:    {Transform: controllers.TrimPod},
-				&corev1.Secret{}: {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
-				&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{o.nodeNamespace: {
-					FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, controllers.CABundleName),
-				}}},
+				&corev1.Pod{}:       {Transform: controllers.TrimPod},
+				&corev1.Secret{}:    {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
+				&corev1.ConfigMap{}: {Namespaces: bundleNamespaces(o), Field: fields.OneTermEqualSelector(metav1.ObjectNameField, servingcert.BundleName)},
 				&admissionregistrationv1.MutatingWebhookConfiguration{}:   {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
 				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
 			},
@@ -119,28 +123,45 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 	}
 }
 
+// bundleNamespaces are those whose ConfigMap of CAs the operator keeps.
+func bundleNamespaces(o options) map[string]cache.Config {
+	namespaces := map[string]cache.Config{o.nodeNamespace: {}}
+	if o.certManagement == certsExternal {
+		namespaces[o.namespace] = cache.Config{}
+	}
+	return namespaces
+}
+
+func certificatePolicy(o options) servingcert.Policy {
+	return servingcert.DefaultPolicy(servingcert.Names{Namespace: o.namespace, Services: []string{o.webhookService, o.keyServiceService}})
+}
+
 // addCertificates makes sure that there is a certificate to serve with, and that the node driver can trust it.
-func addCertificates(ctx context.Context, mgr manager.Manager, o options, keeper *servingcert.Keeper, ready *readiness) error {
+func addCertificates(ctx context.Context, mgr manager.Manager, o options, keeper *servingcert.Keeper, counts *servingcert.Metrics, ready *readiness) error {
+	policy, external := certificatePolicy(o), o.certManagement == certsExternal
 	if err := keeper.Watch(ctx, mgr.GetCache()); err != nil {
 		return err
 	}
 	ready.add("certificate", keeper.Ready)
-	if err := (&controllers.CAReconciler{Client: mgr.GetClient(), Namespace: o.namespace, NodeNamespace: o.nodeNamespace}).SetupWithManager(mgr); err != nil {
+	bundles := &controllers.CAReconciler{Client: mgr.GetClient(), NodeNamespace: o.nodeNamespace, Policy: policy, External: external, Clock: clock.RealClock{}}
+	if err := bundles.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the CA controller: %w", err)
 	}
-	if o.certManagement == certsExternal {
-		return nil
+	if external {
+		return keeper.WatchCarried(ctx, mgr.GetCache())
 	}
-	if err := servingcert.EnsureSecret(ctx, mgr.GetClient(), o.namespace); err != nil {
-		return err
-	}
-	injected := make(chan struct{})
-	ready.addChannel("ca-injected", injected)
-	return servingcert.AddRotator(mgr, servingcert.Names{
-		Namespace:             o.namespace,
-		Services:              []string{o.webhookService, o.keyServiceService},
+	consumers := &controllers.CAConsumers{
+		Reader: mgr.GetAPIReader(), NodeNamespace: o.nodeNamespace,
 		WebhookConfigurations: []string{o.webhookConfiguration},
-	}, o.certDir, injected)
+	}
+	err := mgr.Add(servingcert.NewAuthority(servingcert.AuthorityOptions{
+		Policy: policy, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Keeper: keeper, Published: consumers.Trust,
+		Clock: clock.RealClock{}, Log: ctrl.Log.WithName("servingcert"), Metrics: counts,
+	}))
+	if err != nil {
+		return fmt.Errorf("adding the serving certificate's authority: %w", err)
+	}
+	return nil
 }
 
 // addStore keeps the snapshot; a replica that has not read every licence and grant yet is not ready.

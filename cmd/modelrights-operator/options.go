@@ -22,7 +22,6 @@ type options struct {
 	nodeServiceAccount   string
 	governedRepositories []string
 	certManagement       string
-	certDir              string
 	webhookService       string
 	keyServiceService    string
 	webhookConfiguration string
@@ -41,7 +40,6 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.nodeServiceAccount, "node-service-account", "modelrights-node", "service account of the node driver")
 	f.StringArrayVar(&o.governedRepositories, "governed-repository", nil, "repository whose images need a licence, HOST/PATH; a path component may be * or **. May be repeated")
 	f.StringVar(&o.certManagement, "cert-management", certsSelf, "who makes the serving certificate: self, or external (cert-manager)")
-	f.StringVar(&o.certDir, "cert-dir", "/var/run/modelrights-certs", "directory for the public part of the serving certificate")
 	f.StringVar(&o.webhookService, "webhook-service", "modelrights-webhook", "Service of the webhooks, for the certificate")
 	f.StringVar(&o.keyServiceService, "key-service-service", "modelrights-keyservice", "Service of the key service, for the certificate")
 	f.StringVar(&o.webhookConfiguration, "webhook-configuration", "modelrights-pods", "name of the mutating and of the validating webhook configuration that get the CA")
