@@ -16,6 +16,8 @@ import (
 const (
 	actionReconcile = "Reconcile"
 	actionAdmit     = "Admit"
+	actionFind      = "Find"
+	actionEvict     = "Evict"
 )
 
 // maxEventNote bounds an Event's note, in bytes, as the API server does.
@@ -34,6 +36,11 @@ func readinessEvent(recorder events.EventRecorder, about runtime.Object, conditi
 // admittedEvent says on a pod, or on the licence or grant that it uses, that the pod was admitted.
 func admittedEvent(recorder events.EventRecorder, about, related runtime.Object, note string) {
 	recorder.Eventf(about, related, corev1.EventTypeNormal, string(v1alpha1.ReasonAdmitted), actionAdmit, "%s", bounded(note))
+}
+
+// foundEvent says on a pod that it runs without entitlement.
+func foundEvent(recorder events.EventRecorder, about runtime.Object, note string) {
+	recorder.Eventf(about, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonFoundUnlicensed), actionFind, "%s", bounded(note))
 }
 
 func bounded(note string) string {
