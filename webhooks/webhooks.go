@@ -54,7 +54,7 @@ type Rights interface {
 	NamespaceLabels(ctx context.Context, namespace string, live bool) (map[string]string, error)
 }
 
-// Options are what both handlers need.
+// Options are what the handlers need.
 type Options struct {
 	// PathSecret is the part of the paths that only the API server knows, by its webhook configurations: at least 32
 	// characters. Whoever else reaches the port can have nothing decided, logged or looked up. Required.
@@ -69,6 +69,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// LookupTimeout bounds the live reads of one request. Optional, default DefaultLookupTimeout.
 	LookupTimeout time.Duration
+	// Workloads is what is to be known of workloads. Optional.
+	Workloads WorkloadOptions
 }
 
 // Server is the part of controller-runtime's webhook server that is needed here.
@@ -77,7 +79,7 @@ type Server interface {
 	Register(path string, hook http.Handler)
 }
 
-// Register makes the server answer both webhooks. The error says which of the options is missing, or that the metrics
+// Register makes the server answer all webhooks. The error says which of the options is missing, or that the metrics
 // are registered already.
 func Register(server Server, o Options) error {
 	if len(o.PathSecret) < minSecret {
@@ -90,6 +92,7 @@ func Register(server Server, o Options) error {
 	room := newAdmittance()
 	server.Register(mutatePodsPath, knowing(o.PathSecret, mutatePodsPath, room.guard(hook(&podMutator{d}))))
 	server.Register(validatePodsPath, knowing(o.PathSecret, validatePodsPath, room.guard(hook(&podValidator{d}))))
+	server.Register(validateWorkloadsPath, knowing(o.PathSecret, validateWorkloadsPath, newWorkloadAdmittance().guard(hook(newWorkloadValidator(d, o.Workloads)))))
 	return nil
 }
 
