@@ -2,8 +2,14 @@ package registry
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"modelrights.dev/modelrights/internal/copies"
+	"modelrights.dev/modelrights/internal/images"
 )
 
 // Layers says what a running image consists of, for copies.Index.Match.
@@ -13,4 +19,96 @@ type Layers interface {
 	// where the reference names no repository and digest; asking again is no use then before a licence changes. After
 	// any other error it is worth trying again later: a *BackoffError says when.
 	Layers(ctx context.Context, image string) ([]copies.Manifest, error)
+}
+
+// maxTried is how many licences' credentials are tried for a running image.
+const maxTried = 3
+
+// Resolver reads running images on the hosts of all licences, with the credentials that a licence has for its hosts. It
+// is safe for concurrent use.
+type Resolver struct {
+	client   *Client
+	governed *Access
+
+	mu       sync.RWMutex
+	licenses map[string]*Access
+	byHost   map[string]map[string]*Access // host to licence
+}
+
+var _ Layers = (*Resolver)(nil)
+
+// NewResolver returns a resolver that knows no licence yet. The hosts of governed repositories are read anonymously.
+func NewResolver(client *Client, governedHosts []string) (*Resolver, error) {
+	governed, err := NewAccess(governedHosts, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Resolver{client: client, governed: governed, licenses: map[string]*Access{}, byHost: map[string]map[string]*Access{}}, nil
+}
+
+// Set gives a licence its access; nil takes it away.
+func (r *Resolver) Set(license string, access *Access) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if before := r.licenses[license]; before != nil {
+		for _, host := range before.hosts {
+			if delete(r.byHost[host], license); len(r.byHost[host]) == 0 {
+				delete(r.byHost, host)
+			}
+		}
+		delete(r.licenses, license)
+	}
+	if access == nil {
+		return
+	}
+	r.licenses[license] = access
+	for _, host := range access.hosts {
+		if r.byHost[host] == nil {
+			r.byHost[host] = map[string]*Access{}
+		}
+		r.byHost[host][license] = access
+	}
+}
+
+// Layers implements the interface Layers.
+func (r *Resolver) Layers(ctx context.Context, image string) ([]copies.Manifest, error) {
+	ref, err := images.Parse(image)
+	if err != nil || ref.Digest == "" {
+		return nil, fmt.Errorf("image %q: want HOST/PATH@sha256:HEX: %w", image, ErrNotAllowed)
+	}
+	accesses := r.accesses(hostOf(ref.Repository))
+	if len(accesses) == 0 {
+		return nil, fmt.Errorf("image %q: %w", image, ErrNotAllowed)
+	}
+	for _, access := range accesses {
+		var found Image
+		if found, err = r.client.Read(ctx, access, ref.Repository, ref.Digest); err == nil {
+			return found.Manifests, nil
+		}
+		if !errors.Is(err, ErrDenied) && !errors.Is(err, ErrNotFound) {
+			break
+		}
+		// Others may be let in; some registries deny that something exists.
+	}
+	return nil, err
+}
+
+// accesses lists whose access to try for a host: nobody's first, then that of the first licences by name.
+func (r *Resolver) accesses(host string) []*Access {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	licenses := r.byHost[host]
+	if len(licenses) == 0 && !r.governed.Allows(host) {
+		return nil
+	}
+	accesses := []*Access{{hosts: []string{host}}}
+	for _, license := range slices.Sorted(maps.Keys(licenses)) {
+		if len(accesses) > maxTried {
+			break
+		}
+		if access := licenses[license]; access.has(host) {
+			accesses = append(accesses, access)
+		}
+	}
+	return accesses
 }

@@ -1,0 +1,126 @@
+package registry
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/lru"
+
+	"modelrights.dev/modelrights/internal/images"
+)
+
+const (
+	// requestRate and requestBurst bound what one server is asked, a second and at once.
+	requestRate  = 20
+	requestBurst = 40
+
+	// maxPullers bounds the repositories for which a login is kept.
+	maxPullers = 4096
+	// maxCached bounds the manifests that are kept, of some 2 KiB each.
+	maxCached = 16384
+)
+
+// Client reads registries. It is safe for concurrent use.
+type Client struct {
+	servers   *servers
+	transport http.RoundTripper
+	flights   singleflight.Group
+	contents  *lru.Cache // of contentKey to *content
+
+	mu      sync.Mutex
+	pullers *lru.Cache // of pullerKey to *remote.Puller
+}
+
+// Options change how a client behaves; the zero value is for production.
+type Options struct {
+	// Rate is how many requests a second one server gets, 20 if it is zero.
+	Rate rate.Limit
+	// Clock tells how long to leave a server alone; nil is the real one.
+	Clock clock.PassiveClock
+}
+
+// NewClient returns a client that has read nothing yet.
+func NewClient(o Options) *Client {
+	if o.Rate == 0 {
+		o.Rate = requestRate
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	return &Client{
+		servers:   &servers{rate: o.Rate, burst: requestBurst, clock: o.Clock},
+		transport: newTransport(),
+		contents:  lru.New(maxCached),
+		pullers:   lru.New(maxPullers),
+	}
+}
+
+type pullerKey struct {
+	repository  string
+	credentials [sha256.Size]byte
+}
+
+// puller reads one repository, in normal form, with what an access has for it. It keeps its login.
+func (c *Client) puller(a *Access, repository string) (*remote.Puller, name.Repository, error) {
+	host := hostOf(repository)
+	if !a.Allows(host) {
+		return nil, name.Repository{}, fmt.Errorf("host %q: %w", host, ErrNotAllowed)
+	}
+	repo, err := repositoryOf(repository)
+	if err != nil {
+		return nil, name.Repository{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := pullerKey{repository: repository, credentials: a.id}
+	if known, ok := c.pullers.Get(key); ok {
+		if puller, ok := known.(*remote.Puller); ok {
+			return puller, repo, nil
+		}
+	}
+	puller, err := remote.NewPuller(
+		remote.WithTransport(&guard{registry: endpointOf(&url.URL{Scheme: "https", Host: repo.RegistryStr()}), servers: c.servers, next: c.transport}),
+		remote.WithAuth(a.authenticator(repository)),
+		remote.WithUserAgent("modelrights-operator"),
+		remote.WithPageSize(tagPage),
+		// Retries are the caller's business, who knows of more than one request.
+		remote.WithRetryStatusCodes(),
+		remote.WithRetryPredicate(func(error) bool { return false }),
+	)
+	if err != nil {
+		return nil, name.Repository{}, fmt.Errorf("reading %s: %w", repository, err)
+	}
+	c.pullers.Add(key, puller)
+	return puller, repo, nil
+}
+
+// forget makes the next request log in anew.
+func (c *Client) forget(a *Access, repository string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pullers.Remove(pullerKey{repository: repository, credentials: a.id})
+}
+
+// repositoryOf is a repository in normal form as go-containerregistry names it.
+func repositoryOf(repository string) (name.Repository, error) {
+	text := images.Reference{Repository: repository}.String()
+	options := []name.Option{name.StrictValidation}
+	host, _, _ := strings.Cut(text, "/")
+	if isLoopback(endpointOf(&url.URL{Scheme: "https", Host: host}).name) {
+		options = append(options, name.Insecure)
+	}
+	repo, err := name.NewRepository(text, options...)
+	if err != nil {
+		return name.Repository{}, refuse("%q is no repository", repository)
+	}
+	return repo, nil
+}
