@@ -34,7 +34,7 @@ func (v *View) Miss(err error, verb, resource, namespace string) {
 // forbidden turns the API server's refusal into a limit.
 func forbidden(err error, verb, resource, namespace, name string) Limit {
 	who := userOf(err)
-	limit := Limit{Verb: verb, Resource: resource, Namespace: namespace, Name: name}
+	limit := Limit{Verb: verb, Resource: resource, Namespace: namespace, Name: name, Remedy: ask(who, namespace)}
 	where := "in the whole cluster"
 	if namespace != "" {
 		where = "in namespace " + namespace
@@ -44,12 +44,30 @@ func forbidden(err error, verb, resource, namespace, name string) Limit {
 		what += "/" + name
 	}
 	limit.Message = fmt.Sprintf("%s may not %s %s %s", who.name(), verb, what, where)
-	if namespace == "" {
-		limit.Remedy = fmt.Sprintf("ask a cluster admin for: kubectl create clusterrolebinding modelrights-viewer-%s --clusterrole=modelrights-viewer %s", who.short(), who.flag())
-	} else {
-		limit.Remedy = fmt.Sprintf("ask an admin of the namespace for: kubectl -n %s create rolebinding view-%s --clusterrole=view %s", namespace, who.short(), who.flag())
-	}
 	return limit
+}
+
+// ask says whom to ask for a role that allows reading in a namespace, or in the whole cluster.
+func ask(who user, namespace string) string {
+	if namespace == "" {
+		return fmt.Sprintf("ask a cluster admin for: kubectl create clusterrolebinding modelrights-viewer-%s --clusterrole=modelrights-viewer %s", who.short(), who.flag())
+	}
+	return fmt.Sprintf("ask an admin of namespace %s for: kubectl -n %s create rolebinding view-%s --clusterrole=view %s", namespace, namespace, who.short(), who.flag())
+}
+
+var namespaceInMessage = regexp.MustCompile(`in the namespace "([^"]+)"`)
+
+// WhomToAsk adds to the API server's refusal to show something in a namespace, which names verb and resource, who can
+// change that. Other errors stay as they are.
+func WhomToAsk(err error) error {
+	if !apierrors.IsForbidden(err) {
+		return err
+	}
+	match := namespaceInMessage.FindStringSubmatch(err.Error())
+	if match == nil {
+		return fmt.Errorf("%w; ask a cluster admin for a role that allows it", err)
+	}
+	return fmt.Errorf("%w; %s", err, ask(userOf(err), match[1]))
 }
 
 // user is whom the API server refused; empty where it does not say.
