@@ -27,7 +27,7 @@ func (v variables) expand(text string) (expanded string, ok bool) {
 		i := strings.IndexByte(text[at:], '$')
 		if i < 0 || at+i == len(text)-1 {
 			b.WriteString(text[at:])
-			return b.String(), true
+			return b.String(), b.Len() <= limit
 		}
 		b.WriteString(text[at : at+i])
 		at += i
@@ -47,7 +47,7 @@ func (v variables) expand(text string) (expanded string, ok bool) {
 			b.WriteString(text[at : at+2])
 			at += 2
 		}
-		if b.Len() > max(maxArgument, limit) {
+		if b.Len() > limit {
 			return "", false
 		}
 	}

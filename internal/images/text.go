@@ -95,23 +95,25 @@ func schemeBefore(text string) string {
 // imageAt is the image at the beginning of what follows a scheme.
 func imageAt(rest string) (string, Confidence) {
 	end, open := uriEnd(rest)
-	image := strings.TrimRight(rest[:end], "./:@-_+")
-	switch {
-	case open:
+	if open {
 		return rest[:end], Unresolved
-	case image == "":
-		return "", Unresolved
 	}
-	if plain, ok := imageOf(image); ok {
-		return plain, Inferred
-	}
-	if decoded, err := url.PathUnescape(image); err == nil && decoded != image {
-		if plain, ok := imageOf(decoded); ok {
-			return plain, Inferred
+	written := trimURI(rest[:end])
+	if decoded, err := url.PathUnescape(written); err == nil && decoded != written {
+		if end, open := uriEnd(decoded); !open {
+			if image, ok := imageOf(trimURI(decoded[:end])); ok {
+				return image, Inferred
+			}
 		}
 	}
-	return image, Unresolved
+	if image, ok := imageOf(written); ok {
+		return image, Inferred
+	}
+	return written, Unresolved
 }
+
+// trimURI takes off what ends a sentence, or a directory, rather than a URI.
+func trimURI(uri string) string { return strings.TrimRight(uri, "./:@-_+") }
 
 // uriEnd is where the characters end of which a reference, user information and escapes consist, and whether there is a
 // placeholder among them.
