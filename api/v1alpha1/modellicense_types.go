@@ -298,6 +298,7 @@ type ModelLicenseStatus struct {
 	// +listType=map
 	// +listMapKey=repository
 	// +listMapKey=tag
+	// +listMapKey=digest
 	Images []ResolvedImage `json:"images,omitempty"`
 
 	// distribution says on which nodes images of the licence lie, by what the nodes themselves report. Optional.
