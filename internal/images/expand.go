@@ -21,13 +21,13 @@ func (v variables) expand(text string) (expanded string, ok bool) {
 		return text, true
 	}
 	var b strings.Builder
-	limit := len(text)                         // what a pod holds itself is not cut off
+	limit := max(maxArgument, len(text))       // what a pod holds itself is not cut off
 	closed := strings.LastIndexByte(text, ')') // beyond it, no name can end
 	for at := 0; ; {
 		i := strings.IndexByte(text[at:], '$')
 		if i < 0 || at+i == len(text)-1 {
 			b.WriteString(text[at:])
-			return b.String(), b.Len() <= limit
+			break
 		}
 		b.WriteString(text[at : at+i])
 		at += i
@@ -48,9 +48,13 @@ func (v variables) expand(text string) (expanded string, ok bool) {
 			at += 2
 		}
 		if b.Len() > limit {
-			return "", false
+			break
 		}
 	}
+	if b.Len() > limit {
+		return "", false
+	}
+	return b.String(), true
 }
 
 // set takes account of one variable of a container, in the order of the container's fields, and returns the value that
