@@ -99,9 +99,10 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
-				&corev1.Pod{}:       {Transform: controllers.TrimPod},
-				&corev1.Secret{}:    {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
-				&corev1.ConfigMap{}: {Namespaces: bundleNamespaces(o), Field: fields.OneTermEqualSelector(metav1.ObjectNameField, servingcert.BundleName)},
+				controllers.CustomResourceDefinitions(): {Transform: controllers.TrimCRD},
+				&corev1.Pod{}:                           {Transform: controllers.TrimPod},
+				&corev1.Secret{}:                        {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
+				&corev1.ConfigMap{}:                     {Namespaces: bundleNamespaces(o), Field: fields.OneTermEqualSelector(metav1.ObjectNameField, servingcert.BundleName)},
 				&admissionregistrationv1.MutatingWebhookConfiguration{}:   {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
 				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
 			},
@@ -200,9 +201,14 @@ func addWebhooks(ctx context.Context, mgr manager.Manager, o options, store *rig
 		Rights:     store,
 		Denials:    denials,
 		Metrics:    metrics.Registry,
+		Workloads:  webhooks.WorkloadOptions{Table: o.workloads(), DenyCustom: o.denyCustomWorkloads},
 	})
 	if err != nil {
 		return fmt.Errorf("registering the webhooks: %w", err)
+	}
+	rules := &controllers.WorkloadRules{Client: mgr.GetClient(), Groups: o.workloads().Groups()}
+	if err := rules.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the controller of the workloads' rules: %w", err)
 	}
 	paths := &controllers.WebhookReconciler{
 		Client:        mgr.GetClient(),

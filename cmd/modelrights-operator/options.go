@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
+
+	"modelrights.dev/modelrights/internal/workloads"
 )
 
 // How the serving certificate comes about.
@@ -30,6 +32,8 @@ type options struct {
 	metricsAddress       string
 	probeAddress         string
 	leaderElect          bool
+	workloadTable        string
+	denyCustomWorkloads  bool
 	logLevel             string
 	version              bool
 }
@@ -48,6 +52,8 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
 	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of the probes")
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "let one replica at a time run the controllers")
+	f.StringVar(&o.workloadTable, "workload-table", "", "what to know of further kinds of workloads, in YAML or JSON: see docs/reference/workloads-table.md")
+	f.BoolVar(&o.denyCustomWorkloads, "deny-custom-workloads", false, "deny custom resources whose pods would be denied, rather than warn")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info or error")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 }
@@ -64,10 +70,19 @@ func (o *options) validate() error {
 	if o.certManagement != certsSelf && o.certManagement != certsExternal {
 		errs = append(errs, fmt.Errorf("--cert-management is %q: it must be %s or %s", o.certManagement, certsSelf, certsExternal))
 	}
+	if _, err := workloads.ParseTable([]byte(o.workloadTable)); err != nil {
+		errs = append(errs, fmt.Errorf("--workload-table: %w", err))
+	}
 	if _, ok := logLevels[o.logLevel]; !ok {
 		errs = append(errs, fmt.Errorf("--log-level is %q: it must be debug, info or error", o.logLevel))
 	}
 	return errors.Join(errs...)
+}
+
+// workloads is the table that comes with modelrights, and before it what the flag says. The flag is valid.
+func (o *options) workloads() workloads.Table {
+	further, _ := workloads.ParseTable([]byte(o.workloadTable))
+	return workloads.Default().With(further)
 }
 
 var logLevels = map[string]zapcore.Level{

@@ -18,6 +18,8 @@ func TestOptions(t *testing.T) {
 		"no node service account": {args: []string{"--operator-namespace=a", "--node-service-account="}, want: "--node-service-account"},
 		"unknown certificates":    {args: []string{"--operator-namespace=a", "--cert-management=magic"}, want: `--cert-management is "magic"`},
 		"unknown level":           {args: []string{"--operator-namespace=a", "--log-level=loud"}, want: `--log-level is "loud"`},
+		"a table":                 {args: []string{"--operator-namespace=a", `--workload-table={"workloads":[{"group":"serving.example.com","images":["spec.model"]}]}`}},
+		"wrong table":             {args: []string{"--operator-namespace=a", `--workload-table={"workloads":[{"group":"apps"}]}`}, want: "--workload-table: workloads[0]"},
 		"two mistakes":            {args: []string{"--operator-namespace=a", "--cert-management=magic", "--log-level=loud"}, want: "--log-level"},
 	}
 	for name, tc := range tests {
