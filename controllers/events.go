@@ -43,6 +43,15 @@ func foundEvent(recorder events.EventRecorder, about runtime.Object, note string
 	recorder.Eventf(about, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonFoundUnlicensed), actionFind, "%s", bounded(note))
 }
 
+// copyEvent says on a pod or a licence that the pod runs a copy, or was evicted for it.
+func copyEvent(recorder events.EventRecorder, reason v1alpha1.Reason, about, related runtime.Object, note string) {
+	action := actionFind
+	if reason == v1alpha1.ReasonCopyEvicted {
+		action = actionEvict
+	}
+	recorder.Eventf(about, related, corev1.EventTypeWarning, string(reason), action, "%s", bounded(note))
+}
+
 func bounded(note string) string {
 	if len(note) <= maxEventNote {
 		return note

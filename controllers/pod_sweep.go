@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -90,17 +92,17 @@ func (s *sweeps) take() (all bool, namespaces []string) {
 	return all, namespaces
 }
 
-// sweep goes through the cached pods that a change may concern until ctx ends, and adds those that are not settled. It
-// runs beside the workers and takes a tenth of a processor at most.
-func (r *PodReconciler) sweep(ctx context.Context, add func(reconcile.Request)) {
+// run goes through the cached pods that are asked for until ctx ends, a namespace at a time. It rests in between, so that
+// it takes a tenth of a processor at most.
+func (s *sweeps) run(ctx context.Context, pods client.Reader, visit func(ctx context.Context, namespace string, pods []corev1.Pod) error) {
 	for {
 		select {
-		case <-r.sweeps.wait():
+		case <-s.wait():
 		case <-ctx.Done():
 			return
 		}
 		began := time.Now()
-		if err := r.sweepOnce(ctx, add); err != nil {
+		if err := s.once(ctx, pods, visit); err != nil && ctx.Err() == nil {
 			ctrl.LoggerFrom(ctx).Error(err, "Pods cannot be gone through")
 		}
 		select {
@@ -111,43 +113,43 @@ func (r *PodReconciler) sweep(ctx context.Context, add func(reconcile.Request)) 
 	}
 }
 
-func (r *PodReconciler) sweepOnce(ctx context.Context, add func(reconcile.Request)) error {
-	all, namespaces := r.sweeps.take()
+func (s *sweeps) once(ctx context.Context, reader client.Reader, visit func(ctx context.Context, namespace string, pods []corev1.Pod) error) error {
+	all, namespaces := s.take()
 	if all {
 		var list corev1.NamespaceList
-		if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-			r.sweeps.needAll()
-			return err
+		if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+			s.needAll()
+			return fmt.Errorf("listing namespaces: %w", err)
 		}
 		namespaces = namespaces[:0]
 		for i := range list.Items {
 			namespaces = append(namespaces, list.Items[i].Name)
 		}
 	}
+	var errs []error
 	for _, namespace := range namespaces {
-		if err := r.sweepNamespace(ctx, namespace, add); err != nil {
-			r.sweeps.need(namespace)
-			return err
+		var pods corev1.PodList
+		err := reader.List(ctx, &pods, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)
+		if err == nil && len(pods.Items) > 0 {
+			err = client.IgnoreNotFound(visit(ctx, namespace, pods.Items))
+		}
+		if err != nil {
+			s.need(namespace)
+			errs = append(errs, fmt.Errorf("namespace %s: %w", namespace, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func (r *PodReconciler) sweepNamespace(ctx context.Context, namespace string, add func(reconcile.Request)) error {
-	var pods corev1.PodList
-	if err := r.Client.List(ctx, &pods, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return err
-	}
-	if len(pods.Items) == 0 {
-		return nil
-	}
+// visit adds the pods of a namespace that are not settled.
+func (r *PodReconciler) visit(ctx context.Context, namespace string, pods []corev1.Pod, add func(reconcile.Request)) error {
 	labels, err := r.Rights.NamespaceLabels(ctx, namespace, false)
 	if err != nil {
-		return client.IgnoreNotFound(err)
+		return err
 	}
 	snapshot, synced := r.Rights.Snapshot()
-	for i := range pods.Items {
-		if pod := &pods.Items[i]; !synced || isCut(pod) || !r.stand(pod, labels, snapshot).settled() {
+	for i := range pods {
+		if pod := &pods[i]; !synced || isCut(pod) || !r.stand(pod, labels, snapshot).settled() {
 			add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
 		}
 	}

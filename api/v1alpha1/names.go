@@ -31,7 +31,12 @@ const (
 	// GrantVerb is the RBAC verb on modellicenses/NAME that whoever writes the spec of a ModelGrant for NAME must hold.
 	GrantVerb = "grant"
 
-	// PodConditionLicensed is the pod condition that says under which licences the pod was admitted. Its presence
-	// means that the admission stands in the audit log: the API server clears status on create, so no tenant presets it.
+	// PodConditionLicensed is the pod condition that says under which licences the pod was admitted (True), or that it uses
+	// governed images, is not entitled to them and never was (False; the reason is the decision's). Its presence means that
+	// this stands in the audit log: the API server clears status on create, so no tenant presets it.
 	PodConditionLicensed corev1.PodConditionType = "modelrights.dev/Licensed"
+
+	// PodConditionCopy is the pod condition that is True while the pod runs a copy of a licensed image under a name that
+	// the licence does not cover, by what the node reports. It is absent otherwise.
+	PodConditionCopy corev1.PodConditionType = "modelrights.dev/Copy"
 )
