@@ -151,8 +151,8 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	changed := readyChanged(license.Status.Conditions, status.Conditions)
 	license.Status = status
-	if err := r.Client.Status().Update(ctx, &license); err != nil {
-		return ctrl.Result{}, fmt.Errorf("writing the status of licence %s: %w", license.Name, err)
+	if err := applyLicenseStatus(ctx, r.Client, &license, ownerReadiness, status); err != nil {
+		return ctrl.Result{}, err
 	}
 	if changed {
 		readinessEvent(r.Events, &license, status.Conditions)
