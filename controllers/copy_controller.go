@@ -79,6 +79,7 @@ func (r *CopyReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.evictor.client, r.evictor.protected = r.Client, r.Protected
 	r.Index.Subscribe(func(license string) {
 		r.loaded.Store(license, true)
+		r.layers.changed()
 		r.sweeps.needAll()
 	})
 	reported := predicate.Funcs{

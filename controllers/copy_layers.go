@@ -45,7 +45,7 @@ type layerAnswer struct {
 	manifests []copies.Manifest
 	// until is when an image that could not be read is asked for again; zero where it was read.
 	until time.Time
-	// epoch is when the host was refused by us; -1 where it was asked.
+	// epoch is until which change of licences the host is not asked by us; -1 where it was asked.
 	epoch int
 }
 
@@ -75,13 +75,12 @@ func (l *copyLayers) of(image runningImage, pod PodRef) (manifests []copies.Mani
 	defer l.mu.Unlock()
 	if value, ok := l.answers.Get(image.digest); ok {
 		answer, _ := value.(layerAnswer)
-		switch {
-		case answer.until.IsZero():
+		if answer.until.IsZero() {
 			return answer.manifests, 0
-		case answer.epoch >= 0 && answer.epoch == l.epoch:
-			return nil, 0
-		case answer.epoch < 0 && l.clock.Now().Before(answer.until):
-			return nil, answer.until.Sub(l.clock.Now())
+		}
+		rest := answer.until.Sub(l.clock.Now())
+		if rest > 0 && (answer.epoch < 0 || answer.epoch == l.epoch) {
+			return nil, rest
 		}
 	}
 	question := l.questions[image.digest]

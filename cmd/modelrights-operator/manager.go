@@ -287,6 +287,13 @@ func addControllers(ctx context.Context, mgr manager.Manager, o options, store *
 	if err := pods.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the pod controller: %w", err)
 	}
+	known, err := newRecognition(o)
+	if err != nil {
+		return err
+	}
+	if err := addCopies(mgr, o, known, store, log); err != nil {
+		return err
+	}
 	if err := (&controllers.AuditLogReconciler{}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the audit log controller: %w", err)
 	}
