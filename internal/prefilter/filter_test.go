@@ -291,7 +291,7 @@ func TestSupersetOfCollapsed(t *testing.T) {
 		func(_, p string) string { return "registry.example.com:00005000/" + p + ":1@sha256:" + hex64 },
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	for range 50 {
+	for range 12 {
 		depth, width, count := 1+rng.IntN(4), 2+rng.IntN(60), 1+rng.IntN(400)
 		path := func() string {
 			parts := make([]string, 1+rng.IntN(depth))

@@ -34,14 +34,14 @@ func (s *prefixes) expression() string {
 	var literal []string
 	other := map[string]bool{}
 	for _, host := range slices.Sorted(maps.Keys(s.hosts)) {
-		name, port := host, `(?::0*443)?`
-		if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-			name, port = host[:i], `:0*`+host[i+1:]
-		}
-		if name == dockerHub && name == host {
+		if host == dockerHub {
 			// No slash; or a first component that is no host; or a host of Docker's.
 			other[`^[^/]*$|^[^/.:A-Z]+/|^(?i:[^/]*docker[^/]*)/`] = true
 			continue
+		}
+		name, port := host, `(?::0*443)?`
+		if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+			name, port = host[:i], `:0*`+host[i+1:]
 		}
 		if !strings.HasPrefix(name, "[") {
 			literal = append(literal, regexp.QuoteMeta(name)+port)
