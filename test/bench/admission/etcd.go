@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// etcd speaks the JSON form of etcd's own API, which its server offers beside gRPC.
+type etcd struct{ url string }
+
+// pair is a key and its value.
+type pair struct {
+	Key   []byte `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// maxOperations is how many operations etcd takes in a transaction, by default.
+const maxOperations = 128
+
+func (e *etcd) get(ctx context.Context, key string) ([]byte, error) {
+	var answer struct {
+		Pairs []pair `json:"kvs"`
+	}
+	if err := e.call(ctx, "range", map[string]any{"key": []byte(key)}, &answer); err != nil {
+		return nil, err
+	}
+	if len(answer.Pairs) != 1 {
+		return nil, fmt.Errorf("etcd has no %s", key)
+	}
+	return answer.Pairs[0].Value, nil
+}
+
+// put writes up to maxOperations pairs in one transaction.
+func (e *etcd) put(ctx context.Context, pairs []pair) error {
+	type operation struct {
+		Put pair `json:"requestPut"`
+	}
+	operations := make([]operation, len(pairs))
+	for i := range pairs {
+		operations[i].Put = pairs[i]
+	}
+	return e.call(ctx, "txn", map[string]any{"success": operations}, &struct{}{})
+}
+
+func (e *etcd) call(ctx context.Context, method string, question, answer any) error {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url+"/v3/kv/"+method, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("etcd: %s: %s", response.Status, text)
+	}
+	return json.Unmarshal(text, answer)
+}

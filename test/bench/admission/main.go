@@ -1,0 +1,114 @@
+// Command admission measures what admission costs: the API server's latency and the operator's CPU and memory, with
+// pods of several kinds, in one run, interleaved, at a fixed rate of arrival. docs/benchmarks.md says how to read it.
+//
+// It starts an API server, etcd, the operator's binary and an empty webhook, each a process of its own, and ends them.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// options are the flags.
+type options struct {
+	out, assets, root string
+	operator          string
+	keep              string
+	viaAPI            bool
+	plan              plan
+}
+
+func main() {
+	var o options
+	isShort := flag.Bool("short", false, "measure for about two minutes, for development: fewer licences, fewer pods")
+	empty := flag.String("serve-empty", "", "serve the empty webhook at this address, and do nothing else")
+	dir := flag.String("dir", "", "directory of its certificate")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order of the slices")
+	flag.StringVar(&o.out, "out", "_output/bench", "directory that admission.json and admission.txt are written to")
+	flag.StringVar(&o.assets, "assets", "_output/bin", "directory with kube-apiserver and etcd")
+	flag.StringVar(&o.root, "root", ".", "directory of the project")
+	flag.StringVar(&o.operator, "operator", "", "the operator's binary; empty: build it")
+	flag.StringVar(&o.keep, "logs", "", "directory that keeps the logs of all processes; empty: they are removed unless something fails")
+	flag.BoolVar(&o.viaAPI, "via-api", false, "create every licence and grant through the API server, which takes long")
+	flag.Parse()
+	if *empty != "" {
+		fail(serveEmpty(*empty, *dir))
+		return
+	}
+	o.plan = full()
+	if *isShort {
+		o.plan = short()
+	}
+	o.plan.Seed = *seed
+	ctrl.SetLogger(logr.Discard())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, &o)
+	stop()
+	fail(err)
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "admission:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures and writes the results. The processes it starts have ended when it returns.
+func run(ctx context.Context, o *options) (err error) {
+	if err := o.plan.validate(); err != nil {
+		return err
+	}
+	dir := o.keep
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "modelrights-bench-"); err != nil {
+			return err
+		}
+		defer func() {
+			if err == nil || ctx.Err() != nil {
+				os.RemoveAll(dir) //nolint:errcheck,gosec // it is temporary
+				return
+			}
+			err = fmt.Errorf("%w (logs are in %s)", err, dir)
+		}()
+	}
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.MkdirAll(o.out, 0o755)); err != nil {
+		return err
+	}
+	result, err := measureAll(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	return write(result, o.out)
+}
+
+// write puts the report into files, and its tables on the terminal.
+func write(r *report, out string) error {
+	encoded, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the results: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(out, "admission.json"), append(encoded, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the results: %w", err)
+	}
+	text, err := os.Create(filepath.Join(out, "admission.txt"))
+	if err != nil {
+		return fmt.Errorf("writing the results: %w", err)
+	}
+	if err := errors.Join(r.print(text), text.Close(), r.print(os.Stdout)); err != nil {
+		return fmt.Errorf("writing the results: %w", err)
+	}
+	fmt.Println("wrote", filepath.Join(out, "admission.json"), "and", filepath.Join(out, "admission.txt"))
+	return nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Namespaces of the pods that are created. Those of variants in which the operator is to have no part are exempt from
+// its webhooks, and each of the other configurations selects its own namespace by its name.
+const (
+	namespaceNone   = "bench-none"
+	namespaceEmpty  = "bench-empty"
+	namespaceOurs   = "bench-ours"
+	namespacePolicy = "bench-policy"
+)
+
+// verdict is how a pod must be decided; a variant whose pods are decided otherwise measures nothing.
+type verdict int
+
+const (
+	// untouched: created as it was sent.
+	untouched verdict = iota
+	// withKey: created with the key volume, which shows that our mutating webhook was called and found it entitled.
+	withKey
+	// refused: denied by our validating webhook as Unlicensed.
+	refused
+)
+
+// variant is one thing that is measured. All are measured in the same run, in slices whose order is random.
+type variant struct {
+	// Name is short, About says it in a sentence.
+	Name, About string
+	namespace   string
+	// image is that of the i-th pod.
+	image func(i int) string
+	// stored variants create pods, which are deleted after the slice; the others are dry runs.
+	stored bool
+	want   verdict
+	// webhooks are the names of the webhooks that the API server must call, each once for each pod.
+	webhooks []string
+}
+
+const (
+	ourMutating     = "mutate.pods.modelrights.dev"
+	ourValidating   = "validate.pods.modelrights.dev"
+	emptyMutating   = "mutate.empty.bench.modelrights.dev"
+	emptyValidating = "validate.empty.bench.modelrights.dev"
+)
+
+// Names of the variants.
+const (
+	variantNone          = "none"
+	variantEmpty         = "empty"
+	variantOrdinary      = "ordinary"
+	variantLicensed      = "licensed"
+	variantRefused       = "refused"
+	variantPolicy        = "policy"
+	variantEmptyStored   = "empty-stored"
+	variantLicenseStored = "licensed-stored"
+)
+
+// variants are all that is measured.
+func variants() []variant {
+	ours, empty := []string{ourMutating, ourValidating}, []string{emptyMutating, emptyValidating}
+	return []variant{
+		{Name: variantNone, About: "no webhook (dry run)", namespace: namespaceNone, image: licensedImage},
+		{Name: variantEmpty, About: "a mutating and a validating webhook that allow everything (dry run)", namespace: namespaceEmpty, image: licensedImage, webhooks: empty},
+		{Name: variantOrdinary, About: "ours, pods without a model (dry run)", namespace: namespaceOurs, image: ordinaryImage},
+		{Name: variantLicensed, About: "ours, licensed pods (dry run)", namespace: namespaceOurs, image: licensedImage, want: withKey, webhooks: ours},
+		{Name: variantRefused, About: "ours, pods with an unlicensed model, which are denied (dry run)", namespace: namespaceOurs, image: unlicensedImage, want: refused, webhooks: ours},
+		{Name: variantPolicy, About: "a ValidatingAdmissionPolicy with the list of licensed repositories (dry run)", namespace: namespacePolicy, image: licensedImage},
+		{Name: variantEmptyStored, About: "the empty webhooks, pods are stored", namespace: namespaceEmpty, image: licensedImage, stored: true, webhooks: empty},
+		{Name: variantLicenseStored, About: "ours, licensed pods are stored and their admission is logged", namespace: namespaceOurs, image: licensedImage, stored: true, want: withKey, webhooks: ours},
+	}
+}
+
+// plan is how much is measured, and in which order.
+type plan struct {
+	// Sizes are the numbers of licences at which everything is measured, ascending. Each has ten grants.
+	Sizes []int `json:"licenses"`
+	// Slices is how many slices each variant has at each size, Pods how many pods a slice sends, Rate how many a second.
+	Slices int     `json:"slices"`
+	Pods   int     `json:"podsPerSlice"`
+	Rate   float64 `json:"podsPerSecond"`
+	// Seed is that of the order of the slices.
+	Seed uint64 `json:"seed"`
+}
+
+// full ends in less than a quarter of an hour on two CPUs; short is for development. The rate leaves the two live reads
+// of each denied pod below the hundred a second that a replica of the operator makes.
+func full() plan  { return plan{Sizes: []int{10, 1_000, 10_000}, Slices: 12, Pods: 60, Rate: 40} }
+func short() plan { return plan{Sizes: []int{10, 1_000}, Slices: 3, Pods: 40, Rate: 40} }
+
+func (p plan) interval() time.Duration { return time.Duration(float64(time.Second) / p.Rate) }
+
+// validate says what cannot be measured.
+func (p plan) validate() error {
+	if len(p.Sizes) == 0 || p.Slices < 1 || p.Pods < 1 || p.Rate <= 0 {
+		return fmt.Errorf("nothing would be measured: %+v", p)
+	}
+	last := 0
+	for _, n := range p.Sizes {
+		if n < licensesAtFirst || n <= last {
+			return fmt.Errorf("the numbers of licences must ascend from at least %d, but are %v", licensesAtFirst, p.Sizes)
+		}
+		last = n
+	}
+	return nil
+}
+
+// order is one in which the slices of n variants are measured: rounds, in each of which every variant has one slice, in
+// random order, so that what changes over time on the machine hits all of them.
+func (p plan) order(n int, random *rand.Rand) []int {
+	var order []int
+	for range p.Slices {
+		order = append(order, random.Perm(n)...)
+	}
+	return order
+}

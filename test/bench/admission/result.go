@@ -1,0 +1,265 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Figures are in milliseconds, unless their names say otherwise.
+
+// report is what a run measured, and where.
+type report struct {
+	Machine machine   `json:"machine"`
+	Plan    plan      `json:"plan"`
+	Started time.Time `json:"started"`
+	// Seconds is how long the whole run took.
+	Seconds float64      `json:"seconds"`
+	Sizes   []sizeReport `json:"sizes"`
+	Aims    []aim        `json:"aims"`
+}
+
+// machine is where it was measured.
+type machine struct {
+	GOOS       string `json:"goos"`
+	GOARCH     string `json:"goarch"`
+	CPUs       int    `json:"cpus"`
+	CPU        string `json:"cpu"`
+	Go         string `json:"go"`
+	Kernel     string `json:"kernel"`
+	Kubernetes string `json:"kubernetes"`
+	// LoadBefore are the load averages before anything was started.
+	LoadBefore string `json:"loadBefore"`
+}
+
+// sizeReport is what was measured with so many licences and grants.
+type sizeReport struct {
+	Licenses int `json:"licenses"`
+	Grants   int `json:"grants"`
+	// SeedSeconds is how long it took to write them, SettleSeconds until the operator had nothing more to do.
+	SeedSeconds   float64 `json:"seedSeconds"`
+	SettleSeconds float64 `json:"settleSeconds"`
+	// MeasureSeconds is how long the slices took; ForeignCPUs is how many CPUs others than the benchmark and the processes
+	// that it started kept busy meanwhile, and Load the load averages after it.
+	MeasureSeconds float64 `json:"measureSeconds"`
+	ForeignCPUs    float64 `json:"foreignCPUs"`
+	Load           string  `json:"load"`
+	// Memory is that of the operator after the slices; Restarted that of one which was started with everything in place.
+	Memory    memoryReport     `json:"memory"`
+	Restarted *restartReport   `json:"restarted,omitempty"`
+	Variants  []*variantReport `json:"variants"`
+	// NotMeasured says why variants could not be measured at this size.
+	NotMeasured map[string]string `json:"notMeasured,omitempty"`
+}
+
+// memoryReport is in MiB, but for the heap's bytes also in use.
+type memoryReport struct {
+	RSS      float64 `json:"rssMiB"`
+	PeakRSS  float64 `json:"peakRssMiB"`
+	PSS      float64 `json:"pssMiB"`
+	HeapLive float64 `json:"heapInUseMiB"`
+}
+
+type restartReport struct {
+	ReadySeconds float64      `json:"readySeconds"`
+	Memory       memoryReport `json:"memory"`
+}
+
+// variantReport is what the slices of one variant showed together.
+type variantReport struct {
+	Name  string `json:"name"`
+	About string `json:"about"`
+	Pods  int    `json:"pods"`
+	// Client is the latency from the moment at which a pod was due to be sent.
+	Client latencies `json:"client"`
+	// LateP99 is by how much the pods were sent too late: what the benchmark itself adds.
+	LateP99 float64 `json:"lateP99"`
+	// PodsPerSecond were answered.
+	PodsPerSecond float64 `json:"podsPerSecond"`
+	// Steps and Plugins are the API server's, for each pod: all mutating admission (admit) and all validating one, and the
+	// plugins in which webhooks and policies are asked.
+	Steps   map[string]perPod `json:"steps"`
+	Plugins map[string]perPod `json:"plugins"`
+	// Webhooks are the calls, by the webhook's name.
+	Webhooks map[string]perCall `json:"webhooks,omitempty"`
+	// Conditions are the evaluations of matchConditions, by the webhook's name, and ConditionsPerPod all of them together.
+	Conditions       map[string]perCall `json:"matchConditions,omitempty"`
+	ConditionsPerPod float64            `json:"matchConditionsPerPod"`
+	ConditionErrors  float64            `json:"matchConditionErrors"`
+	// Policy is the check of the ValidatingAdmissionPolicy.
+	Policy *perCall `json:"policy,omitempty"`
+	// OperatorCalls is how many requests for webhooks the operator counted. OperatorCPUPerPod is what it used of CPUs during
+	// the slices for each pod, OperatorCPUPerCall for each of these requests, in milliseconds of CPU time.
+	OperatorCalls      float64 `json:"operatorCalls"`
+	OperatorCPUPerPod  float64 `json:"operatorCPUPerPod"`
+	OperatorCPUPerCall float64 `json:"operatorCPUPerCall,omitempty"`
+
+	slices []*slice
+}
+
+type latencies struct {
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	Max  float64 `json:"max"`
+	Mean float64 `json:"mean"`
+}
+
+// perPod divides the sum of a histogram by the pods: a plugin is also asked about other objects, which take it no time.
+type perPod struct {
+	Mean  float64 `json:"mean"`
+	Count uint64  `json:"count"`
+}
+
+// perCall is a histogram. AtMost says in which of its buckets percentiles lie; -1 is beyond the last.
+type perCall struct {
+	Count     uint64  `json:"count"`
+	Mean      float64 `json:"mean"`
+	P50AtMost float64 `json:"p50AtMost"`
+	P99AtMost float64 `json:"p99AtMost"`
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func perCallOf(h histogram) perCall {
+	bound := func(q float64) float64 {
+		if b := h.bound(q); !math.IsInf(b, 1) {
+			return b * 1e3
+		}
+		return -1
+	}
+	return perCall{Count: h.Count, Mean: h.mean() * 1e3, P50AtMost: bound(0.5), P99AtMost: bound(0.99)}
+}
+
+// delta is what a histogram of the API server counted during slices.
+func delta(of []*slice, name string, with labels) (histogram, error) {
+	var sum histogram
+	for _, s := range of {
+		one, err := s.after.histogram(name, with).since(s.before.histogram(name, with))
+		if err != nil {
+			return histogram{}, err
+		}
+		sum = sum.plus(one)
+	}
+	return sum, nil
+}
+
+// namesOf lists the values of the label name that a metric has for the creation of objects.
+func namesOf(s scrape, metric string) []string {
+	var names []string
+	for _, m := range s.series(metric, labels{"operation": "CREATE"}) {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == "name" && !slices.Contains(names, l.GetValue()) {
+				names = append(names, l.GetValue())
+			}
+		}
+	}
+	return names
+}
+
+// summarise sums up the slices of a variant.
+func summarise(v *variant, of []*slice) (*variantReport, error) {
+	r := &variantReport{
+		Name: v.Name, About: v.About, Steps: map[string]perPod{}, Plugins: map[string]perPod{},
+		Webhooks: map[string]perCall{}, Conditions: map[string]perCall{}, slices: of,
+	}
+	var all, late []time.Duration
+	var took, sum, cpu time.Duration
+	for _, s := range of {
+		for _, one := range s.samples {
+			all, late = append(all, one.Latency), append(late, one.Late)
+			sum += one.Latency
+		}
+		took += s.took
+		cpu += s.cpu
+		r.OperatorCalls += s.calls
+		r.ConditionErrors += s.after.value(metricCondErrors, nil) - s.before.value(metricCondErrors, nil)
+	}
+	r.Pods = len(all)
+	pods := float64(r.Pods)
+	r.Client = latencies{
+		P50: milliseconds(percentile(all, 0.5)), P90: milliseconds(percentile(all, 0.9)), P99: milliseconds(percentile(all, 0.99)),
+		Max: milliseconds(percentile(all, 1)), Mean: milliseconds(sum) / pods,
+	}
+	r.LateP99 = milliseconds(percentile(late, 0.99))
+	r.PodsPerSecond = pods / took.Seconds()
+	r.OperatorCPUPerPod = milliseconds(cpu) / pods
+	if r.OperatorCalls > 0 {
+		r.OperatorCPUPerCall = milliseconds(cpu) / r.OperatorCalls
+	}
+	return r, r.addServer(of, pods)
+}
+
+// addServer adds what the API server says.
+func (r *variantReport) addServer(of []*slice, pods float64) error {
+	for _, step := range []string{"admit", "validate"} {
+		h, err := delta(of, metricSteps, labels{"type": step, "operation": "CREATE"})
+		if err != nil {
+			return err
+		}
+		r.Steps[step] = perPod{Mean: h.Sum / pods * 1e3, Count: h.Count}
+	}
+	for _, plugin := range []string{"MutatingAdmissionWebhook", "ValidatingAdmissionWebhook", "ValidatingAdmissionPolicy"} {
+		h, err := delta(of, metricPlugins, labels{"name": plugin, "operation": "CREATE"})
+		if err != nil {
+			return err
+		}
+		r.Plugins[plugin] = perPod{Mean: h.Sum / pods * 1e3, Count: h.Count}
+	}
+	last := of[len(of)-1].after
+	for _, name := range namesOf(last, metricWebhooks) {
+		h, err := delta(of, metricWebhooks, labels{"name": name, "operation": "CREATE"})
+		if err != nil {
+			return err
+		}
+		if h.Count > 0 {
+			r.Webhooks[name] = perCallOf(h)
+		}
+	}
+	for _, name := range namesOf(last, metricConditions) {
+		h, err := delta(of, metricConditions, labels{"name": name, "operation": "CREATE", "kind": "webhook"})
+		if err != nil {
+			return err
+		}
+		if h.Count > 0 {
+			r.Conditions[name] = perCallOf(h)
+			r.ConditionsPerPod += h.Sum / pods * 1e3
+		}
+	}
+	h, err := delta(of, metricPolicies, labels{"policy": policyName})
+	if err != nil {
+		return err
+	}
+	if h.Count > 0 {
+		p := perCallOf(h)
+		r.Policy = &p
+	}
+	return nil
+}
+
+// callRatio compares the calls of a webhook with those of an empty one: in the rounds of the run, of which it returns
+// the median, and in all of them together. Both are NaN where there were no calls.
+func callRatio(ours *variantReport, our string, empty *variantReport, theirs string) (median, pooled float64) {
+	mean := func(of []*slice, name string) float64 {
+		h, err := delta(of, metricWebhooks, labels{"name": name, "operation": "CREATE"})
+		if err != nil || h.Count == 0 {
+			return math.NaN()
+		}
+		return h.mean()
+	}
+	var ratios []float64
+	for i := range min(len(ours.slices), len(empty.slices)) {
+		if ratio := mean(ours.slices[i:i+1], our) / mean(empty.slices[i:i+1], theirs); !math.IsNaN(ratio) {
+			ratios = append(ratios, ratio)
+		}
+	}
+	if len(ratios) == 0 {
+		return math.NaN(), math.NaN()
+	}
+	slices.Sort(ratios)
+	median = ratios[len(ratios)/2]
+	if len(ratios)%2 == 0 {
+		median = (median + ratios[len(ratios)/2-1]) / 2
+	}
+	return median, mean(ours.slices, our) / mean(empty.slices, theirs)
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+)
+
+// Bounds on what precedes each measurement.
+const (
+	settleAtMost = 5 * time.Minute
+	forceAtMost  = time.Minute
+	warmUpPods   = 40
+)
+
+// measureAll starts everything, measures at every size, and ends everything.
+func measureAll(ctx context.Context, o *options, dir string) (result *report, err error) {
+	result = &report{Plan: o.plan, Started: time.Now().UTC()}
+	log := func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%6.1fs "+format+"\n", append([]any{time.Since(result.Started).Seconds()}, args...)...)
+	}
+	load, err := loadAverages()
+	if err != nil {
+		return nil, err
+	}
+	binary := o.operator
+	if binary == "" {
+		log("building the operator")
+		if binary, err = buildOperator(ctx, o.root, dir); err != nil {
+			return nil, err
+		}
+	}
+	log("starting the API server and etcd")
+	plane, err := startControlPlane(o.root, o.assets, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, plane.stop()) }()
+	if result.Machine, err = describe(plane, load); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{namespaceNone, namespaceEmpty, namespaceOurs, namespacePolicy} {
+		if err := plane.create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			return nil, err
+		}
+	}
+	log("starting the empty webhook and the operator")
+	stopEmpty, err := startEmpty(ctx, plane, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stopEmpty()) }()
+	if err := installPolicy(ctx, plane); err != nil {
+		return nil, err
+	}
+	ports, err := freeOperatorPorts(plane.address)
+	if err != nil {
+		return nil, err
+	}
+	if err := installOperator(ctx, plane, o.root, ports); err != nil {
+		return nil, err
+	}
+	start := func() (*operator, error) { return startOperator(ctx, plane, o.root, dir, binary, ports) }
+	b := &bench{plane: plane, plan: o.plan, random: rand.New(rand.NewPCG(o.plan.Seed, 0)), log: log} //nolint:gosec // an order, not a secret
+	if b.operator, err = start(); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.operator.stop()) }()
+	if b.sender, err = newSender(plane.config); err != nil {
+		return nil, err
+	}
+	seeder, err := newSeeder(plane, !o.viaAPI)
+	if err != nil {
+		return nil, err
+	}
+	for _, licenses := range o.plan.Sizes {
+		size, err := b.measureSize(ctx, seeder, licenses)
+		if err != nil {
+			return nil, fmt.Errorf("with %d licences: %w", licenses, err)
+		}
+		result.Sizes = append(result.Sizes, *size)
+	}
+	if err := b.restart(ctx, &result.Sizes[len(result.Sizes)-1], start); err != nil {
+		return nil, err
+	}
+	result.Aims = judge(result.Sizes)
+	result.Seconds = time.Since(result.Started).Seconds()
+	return result, nil
+}
+
+// measureSize writes licences until there are so many, and measures once everything is in force.
+func (b *bench) measureSize(ctx context.Context, seeder *seeder, licenses int) (*sizeReport, error) {
+	size := &sizeReport{Licenses: licenses, Grants: licenses * grantsPerLicense, NotMeasured: map[string]string{}}
+	b.log("%d licences: writing", licenses)
+	start := time.Now()
+	if err := seeder.grow(ctx, licenses); err != nil {
+		return nil, fmt.Errorf("writing licences and grants: %w", err)
+	}
+	if err := writeAllowList(ctx, b.plane, licenses); err != nil {
+		return nil, fmt.Errorf("writing the policy's list: %w", err)
+	}
+	size.SeedSeconds = time.Since(start).Seconds()
+	start = time.Now()
+	if err := b.settle(ctx, time.Second, settleAtMost); err != nil {
+		return nil, err
+	}
+	size.SettleSeconds = time.Since(start).Seconds()
+	b.log("  written in %.1f s, the operator came to rest %.1f s later; warming up", size.SeedSeconds, size.SettleSeconds)
+	measurable, err := b.bringIntoForce(ctx, size)
+	if err != nil {
+		return nil, err
+	}
+	before, err := takeUsage()
+	if err != nil {
+		return nil, err
+	}
+	measured, err := b.measure(ctx, measurable)
+	if err != nil {
+		return nil, err
+	}
+	after, err := takeUsage()
+	if err != nil {
+		return nil, err
+	}
+	size.MeasureSeconds, size.ForeignCPUs = after.at.Sub(before.at).Seconds(), after.foreignSince(before)
+	if size.Load, err = loadAverages(); err != nil {
+		return nil, err
+	}
+	for i := range measurable {
+		v := &measurable[i]
+		summary, err := summarise(v, measured[v.Name])
+		if err != nil {
+			return nil, err
+		}
+		if err := summary.check(v); err != nil {
+			return nil, err
+		}
+		size.Variants = append(size.Variants, summary)
+	}
+	size.Memory, err = b.memory(ctx)
+	return size, err
+}
+
+// bringIntoForce waits until the newest licence counts and every variant's pods are decided as they must be. The policy
+// alone may be beyond what the API server takes; then it is left out, and the size says so.
+func (b *bench) bringIntoForce(ctx context.Context, size *sizeReport) ([]variant, error) {
+	var measurable []variant
+	for _, v := range variants() {
+		err := b.sender.warmUp(ctx, &v, warmUpPods, forceAtMost)
+		switch {
+		case err == nil:
+			measurable = append(measurable, v)
+		case v.Name == variantPolicy && ctx.Err() == nil:
+			size.NotMeasured[v.Name] = err.Error()
+		default:
+			return nil, fmt.Errorf("%s does not come into force: %w", v.Name, err)
+		}
+		if v.stored {
+			if v.want == withKey {
+				if err := b.waitLogged(ctx, v.namespace); err != nil {
+					return nil, err
+				}
+			}
+			if err := b.clear(ctx, v.namespace); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return measurable, b.settle(ctx, time.Second, settleAtMost)
+}
+
+// check says what a variant's webhooks did that they should not have, or left undone.
+func (r *variantReport) check(v *variant) error {
+	for _, name := range v.webhooks {
+		if calls := r.Webhooks[name].Count; calls < uint64(r.Pods) {
+			return fmt.Errorf("%s: the API server called %s %d times for %d pods", r.Name, name, calls, r.Pods)
+		}
+	}
+	if r.ConditionErrors != 0 {
+		return fmt.Errorf("%s: %v evaluations of matchConditions failed", r.Name, r.ConditionErrors)
+	}
+	return nil
+}
+
+// memory is the operator's, now.
+func (b *bench) memory(ctx context.Context) (memoryReport, error) {
+	m, err := memoryOf(b.operator.pid())
+	if err != nil {
+		return memoryReport{}, err
+	}
+	metrics, err := b.operator.scrape(ctx)
+	if err != nil {
+		return memoryReport{}, err
+	}
+	const mib = 1 << 20
+	return memoryReport{
+		RSS: float64(m.RSS) / mib, PeakRSS: float64(m.PeakRSS) / mib, PSS: float64(m.PSS) / mib,
+		HeapLive: metrics.value("go_memstats_heap_inuse_bytes", nil) / mib,
+	}, nil
+}
+
+// restart ends the operator and starts it with everything in place.
+func (b *bench) restart(ctx context.Context, size *sizeReport, start func() (*operator, error)) error {
+	b.log("restarting the operator with %d licences", size.Licenses)
+	if err := b.operator.stop(); err != nil {
+		return err
+	}
+	began := time.Now()
+	restarted, err := start()
+	if err != nil {
+		return err
+	}
+	b.operator = restarted
+	size.Restarted = &restartReport{ReadySeconds: time.Since(began).Seconds()}
+	if err := b.settle(ctx, time.Second, settleAtMost); err != nil {
+		return err
+	}
+	size.Restarted.Memory, err = b.memory(ctx)
+	return err
+}
+
+// describe says where it is measured.
+func describe(p *controlPlane, load string) (machine, error) {
+	m := machine{GOOS: runtime.GOOS, GOARCH: runtime.GOARCH, CPUs: runtime.NumCPU(), CPU: "CPU", Go: runtime.Version(), LoadBefore: load}
+	client, err := discovery.NewDiscoveryClientForConfig(p.config)
+	if err != nil {
+		return machine{}, err
+	}
+	version, err := client.ServerVersion()
+	if err != nil {
+		return machine{}, fmt.Errorf("version of the API server: %w", err)
+	}
+	m.Kubernetes = version.GitVersion
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return machine{}, err
+	}
+	m.Kernel = unix.ByteSliceToString(name.Release[:])
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return machine{}, err
+	}
+	for line := range strings.Lines(string(info)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			m.CPU = strings.TrimSpace(value)
+			break
+		}
+	}
+	return m, nil
+}
