@@ -51,5 +51,9 @@ func addCopies(mgr ctrl.Manager, o options, r *recognition, store *rights.Store,
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the copy controller: %w", err)
 	}
+	status := &controllers.CopyStatusReconciler{Client: mgr.GetClient(), Tracker: r.tracker, Index: r.index, Clock: clock.RealClock{}}
+	if err := status.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the controller of copies' status: %w", err)
+	}
 	return nil
 }
