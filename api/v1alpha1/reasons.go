@@ -133,6 +133,8 @@ const (
 	ReasonCopyDetected Reason = "CopyDetected"
 	// ReasonCopyEvicted is the Event on a pod that was evicted since it ran an unlicensed copy.
 	ReasonCopyEvicted Reason = "CopyEvicted"
+	// ReasonTagMoved is the Event on a licence of which a tag stands for another image than before.
+	ReasonTagMoved Reason = "TagMoved"
 )
 
 // Reasons of Gap entries in the audit log: why entries are missing by the log's own account.
