@@ -109,6 +109,7 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 		},
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.probeAddress,
+		PprofBindAddress:              o.pprofAddress,
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              component,
 		LeaderElectionNamespace:       o.namespace,

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -30,6 +31,7 @@ type options struct {
 	webhookPort          int
 	keyServicePort       int
 	metricsAddress       string
+	pprofAddress         string
 	probeAddress         string
 	leaderElect          bool
 	workloadTable        string
@@ -54,6 +56,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "let one replica at a time run the controllers")
 	f.StringVar(&o.workloadTable, "workload-table", "", "what to know of further kinds of workloads, in YAML or JSON: see docs/reference/workloads-table.md")
 	f.BoolVar(&o.denyCustomWorkloads, "deny-custom-workloads", false, "deny custom resources whose pods would be denied, rather than warn")
+	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "loopback address of Go's profiles, for development, such as 127.0.0.1:6060; empty turns them off")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info or error")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 }
@@ -73,6 +76,9 @@ func (o *options) validate() error {
 	if _, err := workloads.ParseTable([]byte(o.workloadTable)); err != nil {
 		errs = append(errs, fmt.Errorf("--workload-table: %w", err))
 	}
+	if o.pprofAddress != "" && !isLoopback(o.pprofAddress) {
+		errs = append(errs, fmt.Errorf("--pprof-bind-address is %q: it must be an IP address of the loopback interface and a port, since anybody who reaches it can slow the operator down", o.pprofAddress))
+	}
 	if _, ok := logLevels[o.logLevel]; !ok {
 		errs = append(errs, fmt.Errorf("--log-level is %q: it must be debug, info or error", o.logLevel))
 	}
@@ -83,6 +89,11 @@ func (o *options) validate() error {
 func (o *options) workloads() workloads.Table {
 	further, _ := workloads.ParseTable([]byte(o.workloadTable))
 	return workloads.Default().With(further)
+}
+
+func isLoopback(address string) bool {
+	a, err := netip.ParseAddrPort(address)
+	return err == nil && a.Addr().IsLoopback()
 }
 
 var logLevels = map[string]zapcore.Level{

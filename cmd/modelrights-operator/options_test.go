@@ -20,6 +20,9 @@ func TestOptions(t *testing.T) {
 		"unknown level":           {args: []string{"--operator-namespace=a", "--log-level=loud"}, want: `--log-level is "loud"`},
 		"a table":                 {args: []string{"--operator-namespace=a", `--workload-table={"workloads":[{"group":"serving.example.com","images":["spec.model"]}]}`}},
 		"wrong table":             {args: []string{"--operator-namespace=a", `--workload-table={"workloads":[{"group":"apps"}]}`}, want: "--workload-table: workloads[0]"},
+		"profiles for all":        {args: []string{"--operator-namespace=a", "--pprof-bind-address=:6060"}, want: `--pprof-bind-address is ":6060"`},
+		"profiles by name":        {args: []string{"--operator-namespace=a", "--pprof-bind-address=localhost:6060"}, want: "--pprof-bind-address"},
+		"profiles":                {args: []string{"--operator-namespace=a", "--pprof-bind-address=127.0.0.1:6060"}},
 		"two mistakes":            {args: []string{"--operator-namespace=a", "--cert-management=magic", "--log-level=loud"}, want: "--log-level"},
 	}
 	for name, tc := range tests {
