@@ -8,6 +8,8 @@ const (
 	indexGrantLicense = "spec.licenseName"
 	// indexLicenseSecret finds licences by the Secrets of their keys.
 	indexLicenseSecret = "spec.keys.secretRef.name"
+	// indexLicensePullSecret finds licences by the Secrets with which their registries are read.
+	indexLicensePullSecret = "spec.pullSecretRef.name"
 )
 
 // indexer is an index function for one kind.
