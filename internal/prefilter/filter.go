@@ -42,6 +42,9 @@ func New(patterns iter.Seq[images.Pattern]) Filter {
 	return Filter{set: set, rx: regexp.MustCompile(set.expression())}
 }
 
+// Governs says whether anything is governed at all.
+func (f Filter) Governs() bool { return f.set != nil }
+
 // Covers says whether every pod that names an image of the pattern matches.
 func (f Filter) Covers(p images.Pattern) bool {
 	return f.set != nil && len(p) > 0 && f.set.covers(p)

@@ -1,0 +1,232 @@
+// Package admissionconfig makes the webhook configurations of the operator from what it governs. It is pure: controllers
+// apply what it makes. The chart brings the configurations without webhooks, so that it owns when they come and go, and
+// the operator alone what they hold.
+package admissionconfig
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	applyadmissionv1 "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
+	"k8s.io/utils/ptr"
+
+	"modelrights.dev/modelrights/internal/prefilter"
+)
+
+// Names of the configurations and of their webhooks.
+const (
+	// Pods is the name of the mutating and of the validating configuration for pods: the enforcement.
+	Pods = "modelrights-pods"
+	// Workloads is the name of the validating configuration for workloads: early feedback.
+	Workloads = "modelrights-workloads"
+
+	// MutatePods, ValidatePods and ValidateWorkloads are the webhooks, one in each configuration.
+	MutatePods        = "mutate.pods.modelrights.dev"
+	ValidatePods      = "validate.pods.modelrights.dev"
+	ValidateWorkloads = "validate.workloads.modelrights.dev"
+)
+
+const (
+	servicePort = 443
+
+	// podTimeout and workloadTimeout are the webhooks' timeoutSeconds.
+	podTimeout      = 3
+	workloadTimeout = 1
+
+	kubeSystem = "kube-system"
+	nodesGroup = "system:nodes"
+)
+
+// Settings are what stays the same while an operator runs.
+type Settings struct {
+	// ServiceNamespace and ServiceName are the Service of the webhooks, at port 443.
+	ServiceNamespace, ServiceName string
+	// MutatePodsPath, ValidatePodsPath and ValidateWorkloadsPath are where they answer.
+	MutatePodsPath, ValidatePodsPath, ValidateWorkloadsPath string
+	// ExemptNamespaces are the namespaces whose objects are never sent, besides kube-system: the operator's, the node
+	// driver's, and those of the platform team's choice. They are told by kubernetes.io/metadata.name, the label that
+	// nobody but the API server sets.
+	ExemptNamespaces []string
+}
+
+// State is what the configurations are made of beside Settings.
+type State struct {
+	// Filter says which pods are sent.
+	Filter prefilter.Filter
+	// CABundle is what the webhooks' certificates are verified with, PEM.
+	CABundle []byte
+	// WorkloadRules are the rules of the webhook for workloads. Without any, there is none.
+	WorkloadRules []admissionregistrationv1.RuleWithOperations
+}
+
+// MutatingPods is the webhook that brings keys into pods: a convenience. Every field that the API server would set is set.
+func MutatingPods(s Settings, state State) []admissionregistrationv1.MutatingWebhook {
+	return []admissionregistrationv1.MutatingWebhook{{
+		Name:                    MutatePods,
+		ClientConfig:            s.client(s.MutatePodsPath, state.CABundle),
+		Rules:                   []admissionregistrationv1.RuleWithOperations{podRule("pods", admissionregistrationv1.Create)},
+		FailurePolicy:           ptr.To(admissionregistrationv1.Fail),
+		MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
+		NamespaceSelector:       s.namespaceSelector(),
+		ObjectSelector:          &metav1.LabelSelector{},
+		SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNoneOnDryRun),
+		TimeoutSeconds:          ptr.To[int32](podTimeout),
+		AdmissionReviewVersions: []string{"v1"},
+		ReinvocationPolicy:      ptr.To(admissionregistrationv1.IfNeededReinvocationPolicy),
+		MatchConditions:         podConditions(state.Filter),
+	}}
+}
+
+// ValidatingPods is the webhook that enforces: it decides on pods as they are when every mutating webhook is through, and
+// on what updates change in them. Denials are logged, but not on dry run.
+func ValidatingPods(s Settings, state State) []admissionregistrationv1.ValidatingWebhook {
+	return []admissionregistrationv1.ValidatingWebhook{{
+		Name:         ValidatePods,
+		ClientConfig: s.client(s.ValidatePodsPath, state.CABundle),
+		Rules: []admissionregistrationv1.RuleWithOperations{
+			podRule("pods", admissionregistrationv1.Create, admissionregistrationv1.Update),
+			podRule("pods/ephemeralcontainers", admissionregistrationv1.Update),
+			podRule("pods/resize", admissionregistrationv1.Update),
+		},
+		FailurePolicy:           ptr.To(admissionregistrationv1.Fail),
+		MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
+		NamespaceSelector:       s.namespaceSelector(),
+		ObjectSelector:          &metav1.LabelSelector{},
+		SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNoneOnDryRun),
+		TimeoutSeconds:          ptr.To[int32](podTimeout),
+		AdmissionReviewVersions: []string{"v1"},
+		MatchConditions:         podConditions(state.Filter),
+	}}
+}
+
+// ValidatingWorkloads is the webhook for workloads, or none where there are no rules or nothing is governed. It stands in
+// nobody's way: whatever it cannot answer within a second passes, and pods are decided on by themselves.
+func ValidatingWorkloads(s Settings, state State) []admissionregistrationv1.ValidatingWebhook {
+	if len(state.WorkloadRules) == 0 || !state.Filter.Governs() {
+		return nil
+	}
+	return []admissionregistrationv1.ValidatingWebhook{{
+		Name:                    ValidateWorkloads,
+		ClientConfig:            s.client(s.ValidateWorkloadsPath, state.CABundle),
+		Rules:                   state.WorkloadRules,
+		FailurePolicy:           ptr.To(admissionregistrationv1.Ignore),
+		MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
+		NamespaceSelector:       s.namespaceSelector(),
+		ObjectSelector:          &metav1.LabelSelector{},
+		SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNone),
+		TimeoutSeconds:          ptr.To[int32](workloadTimeout),
+		AdmissionReviewVersions: []string{"v1"},
+		MatchConditions: []admissionregistrationv1.MatchCondition{{
+			// What a controller makes of another object was looked at there.
+			Name:       "has-no-controller",
+			Expression: "!has(object.metadata.ownerReferences) || !object.metadata.ownerReferences.exists(o, has(o.controller) && o.controller)",
+		}, {
+			Name:       "spec-is-written",
+			Expression: "request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec",
+		}},
+	}}
+}
+
+func (s Settings) client(path string, caBundle []byte) admissionregistrationv1.WebhookClientConfig {
+	return admissionregistrationv1.WebhookClientConfig{
+		Service: &admissionregistrationv1.ServiceReference{
+			Namespace: s.ServiceNamespace, Name: s.ServiceName, Path: ptr.To(path), Port: ptr.To[int32](servicePort),
+		},
+		CABundle: caBundle,
+	}
+}
+
+func (s Settings) namespaceSelector() *metav1.LabelSelector {
+	exempt := []string{kubeSystem}
+	for _, name := range s.ExemptNamespaces {
+		if name != "" && !slices.Contains(exempt, name) {
+			exempt = append(exempt, name)
+		}
+	}
+	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+		Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn, Values: exempt,
+	}}}
+}
+
+func podRule(resource string, operations ...admissionregistrationv1.OperationType) admissionregistrationv1.RuleWithOperations {
+	return admissionregistrationv1.RuleWithOperations{
+		Operations: operations,
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}, Scope: ptr.To(admissionregistrationv1.NamespacedScope),
+		},
+	}
+}
+
+func podConditions(f prefilter.Filter) []admissionregistrationv1.MatchCondition {
+	return []admissionregistrationv1.MatchCondition{{
+		// Kubelets report what runs already, as mirror pods of static ones: no denial would stop it.
+		Name:       "not-by-a-node",
+		Expression: fmt.Sprintf("!has(request.userInfo.groups) || !('%s' in request.userInfo.groups)", nodesGroup),
+	}, {
+		Name:       FilterCondition,
+		Expression: f.Expression(),
+	}}
+}
+
+// FilterCondition is the name of the match condition that holds the filter's expression.
+const FilterCondition = "may-name-what-is-governed"
+
+// MutatingApply is the configuration, for server-side apply.
+func MutatingApply(name string, webhooks []admissionregistrationv1.MutatingWebhook) (*applyadmissionv1.MutatingWebhookConfigurationApplyConfiguration, error) {
+	apply := applyadmissionv1.MutatingWebhookConfiguration(name)
+	return apply, convert(webhooks, &apply.Webhooks)
+}
+
+// ValidatingApply is the configuration, for server-side apply.
+func ValidatingApply(name string, webhooks []admissionregistrationv1.ValidatingWebhook) (*applyadmissionv1.ValidatingWebhookConfigurationApplyConfiguration, error) {
+	apply := applyadmissionv1.ValidatingWebhookConfiguration(name)
+	return apply, convert(webhooks, &apply.Webhooks)
+}
+
+func convert(webhooks, apply any) error {
+	content, err := json.Marshal(webhooks)
+	if err != nil {
+		return fmt.Errorf("encoding webhooks: %w", err)
+	}
+	if err := json.Unmarshal(content, apply); err != nil {
+		return fmt.Errorf("encoding webhooks for apply: %w", err)
+	}
+	return nil
+}
+
+// SameMutating says whether a configuration holds the webhooks as they are wanted, and no other of ours. Those of others
+// that somebody added are left alone.
+func SameMutating(live, want []admissionregistrationv1.MutatingWebhook) bool {
+	return equality.Semantic.DeepEqual(OursMutating(live), want) || len(want) == 0 && len(OursMutating(live)) == 0
+}
+
+// SameValidating is SameMutating for validating webhooks.
+func SameValidating(live, want []admissionregistrationv1.ValidatingWebhook) bool {
+	return equality.Semantic.DeepEqual(OursValidating(live), want) || len(want) == 0 && len(OursValidating(live)) == 0
+}
+
+// OursMutating lists those of a configuration's webhooks that are the operator's.
+func OursMutating(live []admissionregistrationv1.MutatingWebhook) []admissionregistrationv1.MutatingWebhook {
+	return slices.DeleteFunc(slices.Clone(live), func(w admissionregistrationv1.MutatingWebhook) bool { return w.Name != MutatePods })
+}
+
+// OursValidating lists those of a configuration's webhooks that are the operator's.
+func OursValidating(live []admissionregistrationv1.ValidatingWebhook) []admissionregistrationv1.ValidatingWebhook {
+	return slices.DeleteFunc(slices.Clone(live), func(w admissionregistrationv1.ValidatingWebhook) bool {
+		return w.Name != ValidatePods && w.Name != ValidateWorkloads
+	})
+}
+
+// FilterExpression is the filter's expression among match conditions; empty where there is none.
+func FilterExpression(conditions []admissionregistrationv1.MatchCondition) string {
+	for _, c := range conditions {
+		if c.Name == FilterCondition {
+			return c.Expression
+		}
+	}
+	return ""
+}
