@@ -38,8 +38,12 @@ func (r *DistributionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	onChange := func(unchanged func(event.UpdateEvent) bool) handler.Funcs {
 		return handler.Funcs{
-			CreateFunc: func(_ context.Context, _ event.CreateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) { later(q) },
-			DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) { later(q) },
+			CreateFunc: func(_ context.Context, _ event.CreateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+				later(q)
+			},
+			DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+				later(q)
+			},
 			UpdateFunc: func(_ context.Context, e event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 				if !unchanged(e) {
 					later(q)
@@ -51,7 +55,7 @@ func (r *DistributionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Node{}, onChange(func(e event.UpdateEvent) bool {
 			before, ok1 := e.ObjectOld.(*corev1.Node)
 			after, ok2 := e.ObjectNew.(*corev1.Node)
-			return ok1 && ok2 && sameImages(before, after)
+			return ok1 && ok2 && sameImageNames(before, after)
 		})).
 		Watches(&v1alpha1.ModelLicense{}, onChange(func(e event.UpdateEvent) bool {
 			before, ok1 := e.ObjectOld.(*v1alpha1.ModelLicense)

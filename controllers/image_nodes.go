@@ -28,8 +28,8 @@ func TrimNode(object any) (any, error) {
 	return trimmed, nil
 }
 
-// sameImages says whether two states of a node name the same images, in the same order.
-func sameImages(before, after *corev1.Node) bool {
+// sameImageNames says whether two states of a node name the same images, in the same order.
+func sameImageNames(before, after *corev1.Node) bool {
 	if len(before.Status.Images) != len(after.Status.Images) {
 		return false
 	}
