@@ -52,7 +52,13 @@ func Parse(raw string) (Reference, error) {
 	if err != nil {
 		return Reference{}, fmt.Errorf("image reference %q: %w", raw, err)
 	}
-	parsed := Reference{Repository: repository(reference.Domain(named), reference.Path(named))}
+	host, path := reference.Domain(named), reference.Path(named)
+	if host == "" {
+		// A name with an underscore before its first slash and a dot is none of a host by the grammar, but the container
+		// runtime pulls from there.
+		host, path, _ = strings.Cut(path, "/")
+	}
+	parsed := Reference{Repository: repository(host, path)}
 	if tagged, ok := named.(reference.Tagged); ok {
 		parsed.Tag = tagged.Tag()
 	}

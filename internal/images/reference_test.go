@@ -32,6 +32,8 @@ func TestParse(t *testing.T) {
 		"IPv6 address, default port":  {"[2001:db8::1]:443/m", Reference{"[2001:db8::1]/m", "", ""}},
 		"IPv6 address without a port": {"[::443]/m", Reference{"[::443]/m", "", ""}},
 		"IPv4 address as IPv6":        {"[::ffff:a00:1]:5000/m", Reference{"10.0.0.1:5000/m", "", ""}},
+		"host with an underscore":     {"my_registry.example.com/models/chat:1", Reference{"my_registry.example.com/models/chat", "1", ""}},
+		"user with an underscore":     {"my_user/chat", Reference{"docker.io/my_user/chat", "", ""}},
 		"short name":                  {"busybox", Reference{"docker.io/library/busybox", "", ""}},
 		"short name with tag":         {"busybox:1.36", Reference{"docker.io/library/busybox", "1.36", ""}},
 		"Docker Hub's user":           {"acme/chat", Reference{"docker.io/acme/chat", "", ""}},
@@ -90,7 +92,7 @@ var seeds = []string{
 	"registry.example.com/models/chat-7b:2.1", "registry.example.com:0443/a__b/c-d@sha256:" + hex64, "busybox", "a.b/c:d",
 	"a.b:1/c.d", "docker.io/x", "index.docker.io/x", "localhost/x", "LOCALHOST:5000/x", "[::1]:443/x", "sha256:abc", hex64,
 	"a.b/c___d", "a.b/-c", "a..b/c", "a.b-/c", "a.b:/c", "a.b/c:", "a.b/c@", "a.b/c:d@sha256:00", "A.b/c", "a.b//c", "a.b/c_-d",
-	"10.0.0.1/m", "[::ffff:a00:1]/m", "a/b/c", "a.b/c:D_.-", "a.b/c:.d", "é.b/c", "a.b/é", "000000A00/0", "",
+	"10.0.0.1/m", "[::ffff:a00:1]/m", "a/b/c", "a.b/c:D_.-", "a.b/c:.d", "é.b/c", "a.b/é", "000000A00/0", "0_0.0/0", "",
 }
 
 // FuzzParse holds the normal form to be one.
@@ -114,7 +116,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("Parse(%q) leaves upper case in %q", raw, ref.Repository)
 		}
 		host, rest, found := strings.Cut(raw, "/")
-		if found && (strings.Contains(host, ".") || host == "localhost") && !strings.Contains(host, ":") {
+		if found && (strings.Contains(host, ".") || host == "localhost") && !strings.ContainsAny(host, ":_") {
 			alias, err := Parse(strings.ToUpper(host) + ":0443/" + rest)
 			if err != nil || alias != ref {
 				t.Fatalf("Parse(%q) = %+v, but with the host in upper case and port 443 it is %+v, %v", raw, ref, alias, err)

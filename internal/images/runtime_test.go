@@ -79,7 +79,10 @@ func dialled(host, repository string) (location, bool) {
 // pattern is the repository as a licence would name the location.
 func (l location) pattern() string {
 	host := l.host
-	if strings.Contains(host, ":") {
+	switch {
+	case strings.Contains(host, "_"):
+		return host + "/" + l.path // the grammar knows no port behind it
+	case strings.Contains(host, ":"):
 		host = "[" + host + "]"
 	}
 	return host + ":" + l.port + "/" + l.path
@@ -140,7 +143,7 @@ func checkRecognised(t *testing.T, raw string) {
 
 func TestRecognisesWhatTheRuntimePulls(t *testing.T) {
 	for _, raw := range append(seeds, "REGISTRY.Example.com:0443/m:v1", "[2001:DB8:0:0::1]:05000/m", "[::ffff:10.0.0.1]/m", "Foo/bar", "a.b:99999/c",
-		"registry-1.docker.io/library/x", "sha256:0", "sha256:zz", "deadbeef", "library/sha256:0", "a.b/c:v1@sha256:"+hex64, "a.b/c@sha512:"+hex64+hex64) {
+		"registry-1.docker.io/library/x", "sha256:0", "sha256:zz", "deadbeef", "library/sha256:0", "a.b/c:v1@sha256:"+hex64, "a.b/c@sha512:"+hex64+hex64, "a_b.c/d:e", "a_b/c", "a_b:1/c") {
 		checkRecognised(t, raw)
 	}
 }

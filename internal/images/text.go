@@ -208,7 +208,7 @@ func placeholder(text string) int {
 	if len(text) < 2 {
 		return 0
 	}
-	closed := ""
+	var closed string
 	switch next := text[1]; {
 	case text[0] == '$' && next == '{', text[0] == '{' && isNameByte(next):
 		closed = "}"
