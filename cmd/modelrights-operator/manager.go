@@ -101,6 +101,7 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 			ByObject: map[client.Object]cache.ByObject{
 				controllers.CustomResourceDefinitions(): {Transform: controllers.TrimCRD},
 				&corev1.Pod{}:                           {Transform: controllers.TrimPod},
+				&corev1.Node{}:                          {Transform: controllers.TrimNode},
 				&corev1.Secret{}:                        {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
 				&corev1.ConfigMap{}:                     {Namespaces: bundleNamespaces(o), Field: fields.OneTermEqualSelector(metav1.ObjectNameField, servingcert.BundleName)},
 				&admissionregistrationv1.MutatingWebhookConfiguration{}:   {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
@@ -290,6 +291,9 @@ func addControllers(ctx context.Context, mgr manager.Manager, o options, store *
 	}
 	known, err := newRecognition(o)
 	if err != nil {
+		return err
+	}
+	if err := addImages(ctx, mgr, o, known); err != nil {
 		return err
 	}
 	if err := addCopies(mgr, o, known, store, log); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
@@ -36,6 +37,7 @@ type options struct {
 	leaderElect          bool
 	workloadTable        string
 	denyCustomWorkloads  bool
+	resolveInterval      time.Duration
 	logLevel             string
 	version              bool
 }
@@ -57,6 +59,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.workloadTable, "workload-table", "", "what to know of further kinds of workloads, in YAML or JSON: see docs/reference/workloads-table.md")
 	f.BoolVar(&o.denyCustomWorkloads, "deny-custom-workloads", false, "deny custom resources whose pods would be denied, rather than warn")
 	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "loopback address of Go's profiles, for development, such as 127.0.0.1:6060; empty turns them off")
+	f.DurationVar(&o.resolveInterval, "resolve-interval", 10*time.Minute, "how often registries are asked what the tags of licensed repositories stand for; at least 10s")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info or error")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 }
@@ -78,6 +81,9 @@ func (o *options) validate() error {
 	}
 	if o.pprofAddress != "" && !isLoopback(o.pprofAddress) {
 		errs = append(errs, fmt.Errorf("--pprof-bind-address is %q: it must be an IP address of the loopback interface and a port, since anybody who reaches it can slow the operator down", o.pprofAddress))
+	}
+	if o.resolveInterval < 10*time.Second {
+		errs = append(errs, fmt.Errorf("--resolve-interval is %s: it must be 10s at least", o.resolveInterval))
 	}
 	if _, ok := logLevels[o.logLevel]; !ok {
 		errs = append(errs, fmt.Errorf("--log-level is %q: it must be debug, info or error", o.logLevel))

@@ -23,6 +23,7 @@ func TestOptions(t *testing.T) {
 		"profiles for all":        {args: []string{"--operator-namespace=a", "--pprof-bind-address=:6060"}, want: `--pprof-bind-address is ":6060"`},
 		"profiles by name":        {args: []string{"--operator-namespace=a", "--pprof-bind-address=localhost:6060"}, want: "--pprof-bind-address"},
 		"profiles":                {args: []string{"--operator-namespace=a", "--pprof-bind-address=127.0.0.1:6060"}},
+		"too often":               {args: []string{"--operator-namespace=a", "--resolve-interval=1s"}, want: "--resolve-interval is 1s"},
 		"two mistakes":            {args: []string{"--operator-namespace=a", "--cert-management=magic", "--log-level=loud"}, want: "--log-level"},
 	}
 	for name, tc := range tests {
