@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/images"
 )
 
 // explanationPrinter writes explanations for people.
@@ -19,7 +20,7 @@ type explanationPrinter struct {
 // checkTexts say what each check asks, in the order and by the names that entitlement has.
 var checkTexts = map[string]string{
 	"Reference":   "the reference can be read",
-	"License":     "a licence covers the image",
+	"License":     "a licence covers the image, if it is governed",
 	"Namespace":   "the licence names the namespace",
 	"NotBefore":   "the licence's time has come",
 	"NotAfter":    "the licence's time is not over",
@@ -92,8 +93,12 @@ func (p *explanationPrinter) reference(r *ExplainedReference) {
 	p.line(0, "")
 	p.line(1, "%s: %s", p.bold(visible(r.Image)), p.paint(r.Verdict))
 	where := r.Path
-	if r.Name != "" {
+	switch {
+	case r.Name == "":
+	case isDeclaredKind(images.UseKind(r.Place)):
 		where += fmt.Sprintf(" (%s %s)", r.Place, r.Name)
+	default:
+		where += fmt.Sprintf(" (%s of container %s)", r.Place, r.Name)
 	}
 	p.line(2, "Where:    %s, %s", visible(where), r.Confidence)
 	if r.Original != "" {
@@ -108,7 +113,7 @@ func (p *explanationPrinter) reference(r *ExplainedReference) {
 	} else {
 		p.finding(2, string(r.Reason), r.Message, r.Remedy, r.Fixer)
 	}
-	if len(r.Licenses) == 0 && !p.wide {
+	if len(r.Licenses) == 0 && (!p.wide || len(r.Checks) == 0) {
 		return
 	}
 	p.line(2, "Checks:")

@@ -159,7 +159,7 @@ func (o *imagesOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	if failing > 0 {
-		return findings{fmt.Sprintf("%d references are %s (--fail-on)", failing, strings.Join(o.failOn, " or "))}
+		return findings{fmt.Sprintf("%s %s (--fail-on)", references(failing), strings.Join(o.failOn, " or "))}
 	}
 	return nil
 }

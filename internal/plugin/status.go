@@ -48,11 +48,15 @@ func usageErrorf(cmd *cobra.Command, format string, args ...any) error {
 func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
 	root := NewCommand(streams)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	return exitStatus(root.ExecuteContext(ctx), streams.ErrOut)
+}
+
+// exitStatus writes what a command returned, and says what that means for scripts.
+func exitStatus(err error, w io.Writer) int {
 	if err == nil {
 		return StatusOK
 	}
-	printError(streams.ErrOut, err)
+	printError(w, err)
 	var f findings
 	if errors.As(err, &f) {
 		return StatusFindings
