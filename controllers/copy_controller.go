@@ -86,7 +86,7 @@ func (r *CopyReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, ok1 := e.ObjectOld.(*corev1.Pod)
 			after, ok2 := e.ObjectNew.(*corev1.Pod)
-			return !ok1 || !ok2 || ended(before) != ended(after) || !sameImages(before, after)
+			return !ok1 || !ok2 || ended(before) != ended(after) || !sameRunningImages(before, after)
 		},
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}

@@ -95,5 +95,5 @@ const (
 	sha256Hex    = 64
 )
 
-// sameImages says whether a node reports the same images of two states of a pod.
-func sameImages(a, b *corev1.Pod) bool { return slices.Equal(runningImages(a), runningImages(b)) }
+// sameRunningImages says whether a node reports the same images of two states of a pod.
+func sameRunningImages(a, b *corev1.Pod) bool { return slices.Equal(runningImages(a), runningImages(b)) }

@@ -1,0 +1,107 @@
+package controllers
+
+import (
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"modelrights.dev/modelrights/internal/images"
+	"modelrights.dev/modelrights/test/builders"
+)
+
+func trimmed(t *testing.T, pod *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	object, err := TrimPod(pod.DeepCopy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return object.(*corev1.Pod)
+}
+
+// TestTrimPodKeepsUses: what is decided by the cache is what is decided by the pod, or the cache says that it does not know.
+func TestTrimPodKeepsUses(t *testing.T) {
+	withArgs := func(args ...string) *corev1.Pod {
+		pod := builders.Pod("ml", "llm").InitContainer("fetch", "kserve/storage-initializer").Container("server", chatImage).
+			EphemeralContainer("debug", "busybox").ImageVolume("model", otherImage, "server").EmptyDir("scratch", "server").
+			KeyVolume("chat", "server").Env("fetch", "HOST", "registry.example.com").Obj()
+		pod.Spec.InitContainers[0].Args = args
+		pod.Spec.Containers[0].Command = []string{"serve", "--all"}
+		pod.Spec.EphemeralContainers[0].Args = args
+		return pod
+	}
+	for name, test := range map[string]struct {
+		pod *corev1.Pod
+		cut bool
+	}{
+		"no texts":                      {withArgs(), false},
+		"texts that name nothing":       {withArgs("--model", "x", strings.Repeat("y", 1<<20)), false},
+		"an argument":                   {withArgs("--model", "oci://registry.example.com/models/chat:1", "/mnt"), false},
+		"an argument with a variable":   {withArgs("oci://$(HOST)/models/chat:1"), false},
+		"an argument in a long program": {withArgs("oci://registry.example.com/models/chat:1", strings.Repeat("y", maxCachedText)), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := trimmed(t, test.pod)
+			if isCut(kept) != test.cut {
+				t.Errorf("cut: %v, want %v", isCut(kept), test.cut)
+			}
+			want, got := images.FromPod(&test.pod.Spec), images.FromPod(&kept.Spec)
+			for i := range want { // volumes of other kinds are left out, so that places move
+				want[i].Field = ""
+			}
+			for i := range got {
+				got[i].Field = ""
+			}
+			if reflect.DeepEqual(got, want) == test.cut {
+				t.Errorf("uses %+v, want %+v", got, want)
+			}
+			if n := textBytes(&kept.Spec); n > maxCachedText {
+				t.Errorf("%d bytes of text are kept", n)
+			}
+		})
+	}
+}
+
+// TestTrimPodDoesNotTrustAnnotations: a tenant cannot say of a pod that it was cut.
+func TestTrimPodDoesNotTrustAnnotations(t *testing.T) {
+	if isCut(trimmed(t, builders.Pod("ml", "llm").Annotation(annotationCut, "true").Container("server", chatImage).Obj())) {
+		t.Error("the annotation was kept")
+	}
+}
+
+// TestTrimPodKeepsDigests: the digests that the node reports, of containers and image volumes.
+func TestTrimPodKeepsDigests(t *testing.T) {
+	pod := reportedPod()
+	if want, got := runningImages(pod), runningImages(trimmed(t, pod)); len(want) != 4 || !reflect.DeepEqual(got, want) {
+		t.Errorf("kept %+v, want %+v", got, want)
+	}
+}
+
+// TestCachedPodsAreSmall: what a cached pod takes, which large clusters have tens of thousands of.
+func TestCachedPodsAreSmall(t *testing.T) {
+	const pods, limit = 2000, 6 << 10
+	kept := make([]*corev1.Pod, pods)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range kept {
+		pod := reportedPod()
+		pod.Name = fmt.Sprintf("llm-%d", i)
+		pod.Spec.Containers[0].Args = []string{strings.Repeat("a", 32<<10)}
+		if i%2 == 0 {
+			pod.Spec.Containers[0].Args = []string{"oci://registry.example.com/models/chat:1", strings.Repeat("a", 256<<10)}
+		}
+		kept[i] = trimmed(t, pod)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := int64(after.HeapAlloc-before.HeapAlloc) / pods
+	t.Logf("%d bytes a pod", each)
+	if each > limit {
+		t.Errorf("a cached pod takes %d bytes, want at most %d", each, limit)
+	}
+	runtime.KeepAlive(kept)
+}
