@@ -232,6 +232,16 @@ func TestStages(t *testing.T) {
 			t.Error("the former CA stays")
 		}
 	})
+	t.Run("a retirement that was lost, or lies too far ahead, is set anew", func(t *testing.T) {
+		for _, retire := range []time.Time{{}, start.Add(50 * 365 * day)} {
+			state := installed(t)
+			state.Trusted = append(state.Trusted, TrustedCA{Certificate: installed(t).Trusted[0].Certificate, Retire: retire})
+			state, _ = plan(t, state, Seen{}, start)
+			if len(state.Trusted) != 2 || !state.Trusted[1].Retire.Equal(start.Add(testPolicy.LeafLifetime+testPolicy.Backdate)) {
+				t.Errorf("%s: %+v", retire, state.Trusted)
+			}
+		}
+	})
 	t.Run("a publication in the future says nothing", func(t *testing.T) {
 		state, ready := staged(t)
 		state.NextPublished = ready.Add(1000 * day)
