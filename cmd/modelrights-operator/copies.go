@@ -33,8 +33,11 @@ func newRecognition(o options) (*recognition, error) {
 		}
 		hosts = append(hosts, pattern[0])
 	}
-	r := &recognition{client: registry.NewClient(registry.Options{}), index: &copies.Index{}, tracker: &controllers.CopyTracker{}}
-	var err error
+	roots, err := registryRoots(o.registryCAFile)
+	if err != nil {
+		return nil, err
+	}
+	r := &recognition{client: registry.NewClient(registry.Options{RootCAs: roots}), index: &copies.Index{}, tracker: &controllers.CopyTracker{}}
 	if r.resolver, err = registry.NewResolver(r.client, hosts); err != nil {
 		return nil, fmt.Errorf("--governed-repository: %w", err)
 	}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
+	"os"
 
+	_ "golang.org/x/crypto/x509roots/fallback" // The operator's image has no list of authorities.
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -24,4 +27,23 @@ func addImages(ctx context.Context, mgr ctrl.Manager, o options, r *recognition)
 		return fmt.Errorf("adding the controller of images' distribution: %w", err)
 	}
 	return nil
+}
+
+// registryRoots are the authorities that the system, or Mozilla where it has none, trusts, and those of a file.
+func registryRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("reading the system's certificates: %w", err)
+	}
+	added, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--registry-ca-file: %w", err)
+	}
+	if !roots.AppendCertsFromPEM(added) {
+		return nil, fmt.Errorf("--registry-ca-file %s holds no certificate in PEM", file)
+	}
+	return roots, nil
 }

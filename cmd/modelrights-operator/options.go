@@ -28,7 +28,7 @@ type options struct {
 	certManagement       string
 	webhookService       string
 	keyServiceService    string
-	webhookConfiguration string
+	exemptNamespaces     []string
 	webhookPort          int
 	keyServicePort       int
 	metricsAddress       string
@@ -38,6 +38,7 @@ type options struct {
 	workloadTable        string
 	denyCustomWorkloads  bool
 	resolveInterval      time.Duration
+	registryCAFile       string
 	logLevel             string
 	version              bool
 }
@@ -50,7 +51,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.certManagement, "cert-management", certsSelf, "who makes the serving certificate: self, or external (cert-manager)")
 	f.StringVar(&o.webhookService, "webhook-service", "modelrights-webhook", "Service of the webhooks, for the certificate")
 	f.StringVar(&o.keyServiceService, "key-service-service", "modelrights-keyservice", "Service of the key service, for the certificate")
-	f.StringVar(&o.webhookConfiguration, "webhook-configuration", "modelrights-pods", "name of the mutating and of the validating webhook configuration that get the CA")
+	f.StringArrayVar(&o.exemptNamespaces, "exempt-namespace", nil, "namespace whose pods and workloads are never looked at, besides kube-system, the operator's and the node driver's. May be repeated")
 	f.IntVar(&o.webhookPort, "webhook-port", 9443, "port of the webhooks")
 	f.IntVar(&o.keyServicePort, "key-service-port", 9444, "port of the key service")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
@@ -60,6 +61,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.denyCustomWorkloads, "deny-custom-workloads", false, "deny custom resources whose pods would be denied, rather than warn")
 	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "loopback address of Go's profiles, for development, such as 127.0.0.1:6060; empty turns them off")
 	f.DurationVar(&o.resolveInterval, "resolve-interval", 10*time.Minute, "how often registries are asked what the tags of licensed repositories stand for; at least 10s")
+	f.StringVar(&o.registryCAFile, "registry-ca-file", "", "file with certificates, in PEM, of further authorities that registries' certificates may come from")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info or error")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 }

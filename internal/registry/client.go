@@ -2,6 +2,7 @@ package registry
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -46,6 +47,8 @@ type Options struct {
 	Rate rate.Limit
 	// Clock tells how long to leave a server alone; nil is the real one.
 	Clock clock.PassiveClock
+	// RootCAs are whom registries' certificates have to come from; nil is the system's.
+	RootCAs *x509.CertPool
 }
 
 // NewClient returns a client that has read nothing yet.
@@ -58,7 +61,7 @@ func NewClient(o Options) *Client {
 	}
 	return &Client{
 		servers:   &servers{rate: o.Rate, burst: requestBurst, clock: o.Clock},
-		transport: newTransport(),
+		transport: newTransport(o.RootCAs),
 		contents:  lru.New(maxCached),
 		pullers:   lru.New(maxPullers),
 	}

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +32,9 @@ func refuse(format string, args ...any) error { return &refusal{text: fmt.Sprint
 
 // newTransport is what requests end in, once the guard has let them pass. It uses no proxy, since a proxy would resolve
 // names by itself, and unpacks nothing, since little can become much that way.
-func newTransport() *http.Transport {
+func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DialContext:            dial,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,

@@ -53,6 +53,9 @@ func TestWrongValues(t *testing.T) {
 		"issuer without a name":        {"certManager.issuerRef.kind=Issuer", "at '/certManager/issuerRef'"},
 		"interval without unit":        {"serviceMonitor.interval=30", "at '/serviceMonitor/interval'"},
 		"metrics from a word":          {"networkPolicy.metricsFrom={monitoring}", "at '/networkPolicy/metricsFrom/0': got string, want object"},
+		"registries asked too often":   {"registries.resolveInterval=5s", "at '/registries/resolveInterval'"},
+		"interval of registries":       {"registries.resolveInterval=10", "at '/registries/resolveInterval'"},
+		"authorities of registries":    {"registries.caConfigMap=Corp CA", "at '/registries/caConfigMap'"},
 		"crds switch":                  {"crds.keep=yes-please", "at '/crds/keep': got string, want boolean"},
 		"aggregation switch":           {"rbac.aggregate=1", "at '/rbac/aggregate': got number, want boolean"},
 	} {

@@ -154,3 +154,29 @@ func TestOptionalObjects(t *testing.T) {
 		})
 	}
 }
+
+// TestRegistryAuthorities: the ConfigMap is mounted where the operator looks for it, and nothing is where there is none.
+func TestRegistryAuthorities(t *testing.T) {
+	flag := "--registry-ca-file=/etc/modelrights/registries/ca.crt"
+	for name, set := range map[string]string{"none": "", "corporate": "corporate-ca"} {
+		t.Run(name, func(t *testing.T) {
+			pod := as[appsv1.Deployment](t, render(t, "--set", "registries.caConfigMap="+set), "Deployment "+operatorNamespace+"/modelrights-operator").Spec.Template.Spec
+			operator := pod.Containers[0]
+			if got := slices.Contains(operator.Args, flag); got != (set != "") {
+				t.Errorf("%s is given: %t", flag, got)
+			}
+			if set == "" {
+				if len(pod.Volumes) > 0 {
+					t.Errorf("volumes %v", pod.Volumes)
+				}
+				return
+			}
+			if len(pod.Volumes) != 1 || pod.Volumes[0].ConfigMap == nil || pod.Volumes[0].ConfigMap.Name != set {
+				t.Errorf("volumes %v, want ConfigMap %s", pod.Volumes, set)
+			}
+			if len(operator.VolumeMounts) != 1 || operator.VolumeMounts[0].MountPath != "/etc/modelrights/registries" || !operator.VolumeMounts[0].ReadOnly {
+				t.Errorf("mounts %v", operator.VolumeMounts)
+			}
+		})
+	}
+}
