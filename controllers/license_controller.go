@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,12 +22,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/admissionconfig"
 	"modelrights.dev/modelrights/internal/keys"
 )
 
 const (
 	// retryKeys is how soon a key source that could not be asked is asked again.
 	retryKeys = 30 * time.Second
+
+	// retryCoverage is how soon it is asked again what the webhook configurations cover, where that cannot be told.
+	retryCoverage = time.Second
 
 	// objectWorkers is how many licences, and how many grants, wait at once for their entries to become durable; those
 	// that wait together share a record.
@@ -39,6 +44,8 @@ type LicenseReconciler struct {
 	Client client.Client
 	// Keys says whether a licence's keys are to be had. What it hands out is wiped at once.
 	Keys keys.Source
+	// Coverage says whether the API server sends pods that use a licence. Optional: without it, AdmissionReady is not said.
+	Coverage Coverage
 	// Namespace is the operator's, where key Secrets are.
 	Namespace string
 	// Audit gets an entry for each change of a licence's spec.
@@ -69,6 +76,8 @@ func (r *LicenseReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manag
 		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.ModelGrant{}, handler.EnqueueRequestsFromMapFunc(licenseOfGrant), builder.WithPredicates(grantCounts)).
 		WatchesMetadata(secret, handler.EnqueueRequestsFromMapFunc(r.licensesOfSecret)).
+		Watches(&admissionregistrationv1.ValidatingWebhookConfiguration{}, handler.EnqueueRequestsFromMapFunc(r.licensesCoveredOtherwise)).
+		Watches(&admissionregistrationv1.MutatingWebhookConfiguration{}, handler.EnqueueRequestsFromMapFunc(r.licensesCoveredOtherwise)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: objectWorkers}).
 		Complete(r)
 }
@@ -108,6 +117,27 @@ func (r *LicenseReconciler) licensesOfSecret(ctx context.Context, secret client.
 	return requests
 }
 
+// licensesCoveredOtherwise lists the licences of which the status says something else than what the webhook configurations
+// now cover.
+func (r *LicenseReconciler) licensesCoveredOtherwise(ctx context.Context, configuration client.Object) []reconcile.Request {
+	if r.Coverage == nil || configuration.GetName() != admissionconfig.Pods {
+		return nil
+	}
+	var licenses v1alpha1.ModelLicenseList
+	if err := r.Client.List(ctx, &licenses, client.UnsafeDisableDeepCopy); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "cannot list the licences that the webhook configurations cover")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range licenses.Items {
+		covered, _, err := r.Coverage.Covers(ctx, &licenses.Items[i])
+		if err != nil || covered != meta.IsStatusConditionTrue(licenses.Items[i].Status.Conditions, v1alpha1.ConditionAdmissionReady) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&licenses.Items[i])})
+		}
+	}
+	return requests
+}
+
 // Reconcile brings the status of one licence up to date.
 func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var license v1alpha1.ModelLicense
@@ -138,6 +168,11 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, err
 	}
 
+	if r.Coverage != nil {
+		facts.admission = &admissionFacts{}
+		facts.admission.covered, facts.admission.why, facts.admission.err = r.Coverage.Covers(ctx, &license)
+	}
+
 	status, until := licenseStatus(facts)
 	result := ctrl.Result{}
 	if !until.IsZero() {
@@ -145,6 +180,9 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	if meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReconciling) && (result.RequeueAfter == 0 || result.RequeueAfter > retryKeys) {
 		result.RequeueAfter = retryKeys
+	}
+	if facts.admission != nil && facts.admission.err != nil {
+		result.RequeueAfter = retryCoverage
 	}
 	if equality.Semantic.DeepEqual(status, license.Status) {
 		return result, nil

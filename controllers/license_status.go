@@ -6,6 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/keys"
@@ -18,7 +21,18 @@ type licenseFacts struct {
 	keyErrors []error
 	// readyGrants is the number of grants of the licence that count.
 	readyGrants int32
-	now         time.Time
+	// admission is what the webhook configurations have to say; nil: it is not asked.
+	admission *admissionFacts
+	now       time.Time
+}
+
+// admissionFacts say whether pods that use the licence are sent to the operator.
+type admissionFacts struct {
+	covered bool
+	// why they are not.
+	why string
+	// err means that it cannot be told now.
+	err error
 }
 
 // licenseStatus computes the status, and when it changes by itself (zero where it does not).
@@ -31,6 +45,8 @@ func licenseStatus(f licenseFacts) (v1alpha1.ModelLicenseStatus, time.Time) {
 	keysReason, keysMessage, retried := keysVerdict(f.license, f.keyErrors)
 	keysOK := keysReason == v1alpha1.ReasonKeysAvailable
 	setCondition(&status.Conditions, generation, v1alpha1.ConditionKeysAvailable, keysOK, keysReason, keysMessage)
+
+	admitted, pending := setAdmission(&status, f)
 
 	reason, until := entitlement.DecideLicense(f.license, f.now)
 	switch {
@@ -45,10 +61,33 @@ func licenseStatus(f licenseFacts) (v1alpha1.ModelLicenseStatus, time.Time) {
 			fmt.Sprintf("holds from %s", rfc3339(f.license.Spec.Terms.NotBefore.Time)))
 	case !keysOK:
 		setReadiness(&status.Conditions, generation, false, retried, keysReason, keysMessage)
+	case !admitted:
+		setReadiness(&status.Conditions, generation, false, true, v1alpha1.ReasonAdmissionPending, pending)
 	default:
 		setReadiness(&status.Conditions, generation, true, false, v1alpha1.ReasonReady, readyMessage(f.license))
 	}
 	return status, until
+}
+
+// setAdmission sets AdmissionReady, and returns whether it is True, with its message. Where it cannot be told, what was
+// said of the same generation stays: nothing that a licence was told is taken back because a replica is new.
+func setAdmission(status *v1alpha1.ModelLicenseStatus, f licenseFacts) (bool, string) {
+	generation := f.license.Generation
+	switch {
+	case f.admission == nil:
+		return true, ""
+	case f.admission.err != nil:
+		if before := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAdmissionReady); before != nil && before.ObservedGeneration == generation {
+			return before.Status == metav1.ConditionTrue, before.Message
+		}
+		f.admission = &admissionFacts{why: "it is not known yet whether pods with its images are sent to the operator"}
+	}
+	reason, message := v1alpha1.ReasonAdmissionPending, f.admission.why
+	if f.admission.covered {
+		reason, message = v1alpha1.ReasonAdmissionReady, "pods with its images are sent to the operator"
+	}
+	setCondition(&status.Conditions, generation, v1alpha1.ConditionAdmissionReady, f.admission.covered, reason, message)
+	return f.admission.covered, message
 }
 
 // keysVerdict sums up whether the keys are to be had, and whether the operator tries again by itself.

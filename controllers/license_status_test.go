@@ -19,6 +19,12 @@ func at(d time.Duration) *metav1.Time {
 	return &t
 }
 
+func admissionReady(generation int64) []metav1.Condition {
+	var conditions []metav1.Condition
+	setCondition(&conditions, generation, v1alpha1.ConditionAdmissionReady, true, v1alpha1.ReasonAdmissionReady, "sent")
+	return conditions
+}
+
 func TestLicenseStatus(t *testing.T) {
 	missing := &keys.Error{Reason: v1alpha1.ReasonKeySecretMissing, Message: "Secret a is missing", Remedy: "create it"}
 	oneKey := []v1alpha1.ModelKey{{Name: "v1", SecretRef: v1alpha1.SecretKeyReference{Name: "a"}}}
@@ -28,13 +34,16 @@ func TestLicenseStatus(t *testing.T) {
 		notBefore *metav1.Time
 		notAfter  *metav1.Time
 		selector  *metav1.LabelSelector
+		admission *admissionFacts
+		before    []metav1.Condition
 
-		ready       metav1.ConditionStatus
-		reason      v1alpha1.Reason
-		keysReason  v1alpha1.Reason
-		stalled     bool
-		reconciling bool
-		until       time.Time
+		ready           metav1.ConditionStatus
+		reason          v1alpha1.Reason
+		keysReason      v1alpha1.Reason
+		admissionReason v1alpha1.Reason // empty: there is no condition
+		stalled         bool
+		reconciling     bool
+		until           time.Time
 	}{
 		"everything in place": {
 			keys: oneKey, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable,
@@ -62,6 +71,34 @@ func TestLicenseStatus(t *testing.T) {
 			keys: oneKey, notBefore: at(-time.Hour), notAfter: at(time.Hour),
 			ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable, until: testNow.Add(time.Hour),
 		},
+		"covered by the webhook configurations": {
+			keys: oneKey, admission: &admissionFacts{covered: true},
+			ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable, admissionReason: v1alpha1.ReasonAdmissionReady,
+		},
+		"not covered yet": {
+			keys: oneKey, admission: &admissionFacts{why: "about to be written"},
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonAdmissionPending, keysReason: v1alpha1.ReasonKeysAvailable, reconciling: true,
+			admissionReason: v1alpha1.ReasonAdmissionPending,
+		},
+		"unknown whether covered, and never known": {
+			keys: oneKey, admission: &admissionFacts{err: errUnknownFilter},
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonAdmissionPending, keysReason: v1alpha1.ReasonKeysAvailable, reconciling: true,
+			admissionReason: v1alpha1.ReasonAdmissionPending,
+		},
+		"unknown whether covered, but it was": {
+			keys: oneKey, admission: &admissionFacts{err: errUnknownFilter}, before: admissionReady(7),
+			ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable, admissionReason: v1alpha1.ReasonAdmissionReady,
+		},
+		"unknown whether covered, but the spec before was": {
+			keys: oneKey, admission: &admissionFacts{err: errUnknownFilter}, before: admissionReady(6),
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonAdmissionPending, keysReason: v1alpha1.ReasonKeysAvailable, reconciling: true,
+			admissionReason: v1alpha1.ReasonAdmissionPending,
+		},
+		"neither a key nor covered": {
+			admission: &admissionFacts{why: "about to be written"},
+			ready:     metav1.ConditionFalse, reason: v1alpha1.ReasonNoKey, keysReason: v1alpha1.ReasonNoKey, stalled: true,
+			admissionReason: v1alpha1.ReasonAdmissionPending,
+		},
 		"over to the second": {
 			keys: oneKey, notAfter: at(0),
 			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonExpired, keysReason: v1alpha1.ReasonKeysAvailable, stalled: true,
@@ -73,7 +110,8 @@ func TestLicenseStatus(t *testing.T) {
 			license.Spec.Keys = tc.keys
 			license.Spec.AllowedNamespaces.Selector = tc.selector
 			license.Spec.Terms.NotBefore, license.Spec.Terms.NotAfter = tc.notBefore, tc.notAfter
-			status, until := licenseStatus(licenseFacts{license: license, keyErrors: tc.keyErrors, readyGrants: 3, now: testNow})
+			license.Status.Conditions = tc.before
+			status, until := licenseStatus(licenseFacts{license: license, keyErrors: tc.keyErrors, readyGrants: 3, admission: tc.admission, now: testNow})
 
 			ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
 			if ready == nil || ready.Status != tc.ready || ready.Reason != string(tc.reason) || ready.ObservedGeneration != 7 || ready.Message == "" {
@@ -82,6 +120,10 @@ func TestLicenseStatus(t *testing.T) {
 			available := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeysAvailable)
 			if available == nil || available.Reason != string(tc.keysReason) {
 				t.Errorf("KeysAvailable = %+v, want %s", available, tc.keysReason)
+			}
+			admission := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAdmissionReady)
+			if (admission != nil) != (tc.admissionReason != "") || admission != nil && admission.Reason != string(tc.admissionReason) {
+				t.Errorf("AdmissionReady = %+v, want %q", admission, tc.admissionReason)
 			}
 			if got := meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionStalled); got != tc.stalled {
 				t.Errorf("Stalled = %v, want %v", got, tc.stalled)

@@ -26,6 +26,7 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/admissionconfig"
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/keys"
 	"modelrights.dev/modelrights/internal/keyservice"
@@ -74,13 +75,14 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	}
 	source := keys.NewSecretSource(mgr.GetAPIReader(), o.namespace)
 	recorder := mgr.GetEventRecorder(component)
-	if err := addWebhooks(ctx, mgr, o, store, webhooks.NewReporter(log, recorder), ready); err != nil {
+	coverage, err := addWebhooks(ctx, mgr, o, keeper, store, webhooks.NewReporter(log, recorder), ready)
+	if err != nil {
 		return nil, err
 	}
 	if err := addKeyService(mgr, o, keeper, log, source, ready); err != nil {
 		return nil, err
 	}
-	if err := addControllers(ctx, mgr, o, store, log, source); err != nil {
+	if err := addControllers(ctx, mgr, o, store, log, source, coverage); err != nil {
 		return nil, err
 	}
 	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
@@ -104,8 +106,8 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 				&corev1.Node{}:                          {Transform: controllers.TrimNode},
 				&corev1.Secret{}:                        {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
 				&corev1.ConfigMap{}:                     {Namespaces: bundleNamespaces(o), Field: fields.OneTermEqualSelector(metav1.ObjectNameField, servingcert.BundleName)},
-				&admissionregistrationv1.MutatingWebhookConfiguration{}:   {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
-				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, o.webhookConfiguration)},
+				&admissionregistrationv1.MutatingWebhookConfiguration{}:   {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, admissionconfig.Pods)},
+				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {Field: fields.OneTermEqualSelector(metav1.ObjectNameField, admissionconfig.Pods)},
 			},
 		},
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
@@ -155,7 +157,7 @@ func addCertificates(ctx context.Context, mgr manager.Manager, o options, keeper
 	}
 	consumers := &controllers.CAConsumers{
 		Reader: mgr.GetAPIReader(), NodeNamespace: o.nodeNamespace,
-		WebhookConfigurations: []string{o.webhookConfiguration},
+		Mutating: []string{admissionconfig.Pods}, Validating: []string{admissionconfig.Pods, admissionconfig.Workloads},
 	}
 	err := mgr.Add(servingcert.NewAuthority(servingcert.AuthorityOptions{
 		Policy: policy, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Keeper: keeper, Published: consumers.Trust,
@@ -192,11 +194,12 @@ func addStore(ctx context.Context, mgr manager.Manager, o options, ready *readin
 	return store, nil
 }
 
-// addWebhooks serves both webhooks under a path that only the API server is told.
-func addWebhooks(ctx context.Context, mgr manager.Manager, o options, store *rights.Store, denials webhooks.Denials, ready *readiness) error {
+// addWebhooks serves the webhooks under paths that only the API server is told, and keeps the configurations by which it
+// is told so. What it returns knows which licences they cover.
+func addWebhooks(ctx context.Context, mgr manager.Manager, o options, keeper *servingcert.Keeper, store *rights.Store, denials webhooks.Denials, ready *readiness) (controllers.Coverage, error) {
 	secret, err := webhookpath.Ensure(ctx, mgr.GetAPIReader(), mgr.GetClient(), o.namespace)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
 		PathSecret: secret,
@@ -206,24 +209,27 @@ func addWebhooks(ctx context.Context, mgr manager.Manager, o options, store *rig
 		Workloads:  webhooks.WorkloadOptions{Table: o.workloads(), DenyCustom: o.denyCustomWorkloads},
 	})
 	if err != nil {
-		return fmt.Errorf("registering the webhooks: %w", err)
+		return nil, fmt.Errorf("registering the webhooks: %w", err)
 	}
 	rules := &controllers.WorkloadRules{Client: mgr.GetClient(), Groups: o.workloads().Groups()}
 	if err := rules.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("adding the controller of the workloads' rules: %w", err)
+		return nil, fmt.Errorf("adding the controller of the workloads' rules: %w", err)
 	}
-	paths := &controllers.WebhookReconciler{
-		Client:        mgr.GetClient(),
-		Configuration: o.webhookConfiguration,
-		MutatePath:    webhooks.MutatePodsPath(secret),
-		ValidatePath:  webhooks.ValidatePodsPath(secret),
+	configurations := &controllers.WebhookReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Certificates: keeper, Workloads: rules,
+		Settings: admissionconfig.Settings{
+			ServiceNamespace: o.namespace, ServiceName: o.webhookService,
+			MutatePodsPath: webhooks.MutatePodsPath(secret), ValidatePodsPath: webhooks.ValidatePodsPath(secret),
+			ValidateWorkloadsPath: webhooks.ValidateWorkloadsPath(secret),
+			ExemptNamespaces:      append([]string{o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
+		},
 	}
-	if err := paths.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("adding the webhook configuration controller: %w", err)
+	if err := configurations.SetupWithManager(mgr); err != nil {
+		return nil, fmt.Errorf("adding the webhook configuration controller: %w", err)
 	}
 	ready.add("webhook", mgr.GetWebhookServer().StartedChecker())
-	ready.add("webhook-paths", paths.Ready)
-	return nil
+	ready.add("webhook-configurations", configurations.Ready)
+	return configurations, nil
 }
 
 func addAuditLog(mgr manager.Manager) (*audit.Log, error) {
@@ -275,13 +281,13 @@ func addKeyService(mgr manager.Manager, o options, keeper *servingcert.Keeper, l
 	return nil
 }
 
-func addControllers(ctx context.Context, mgr manager.Manager, o options, store *rights.Store, log *audit.Log, source keys.Source) error {
+func addControllers(ctx context.Context, mgr manager.Manager, o options, store *rights.Store, log *audit.Log, source keys.Source, coverage controllers.Coverage) error {
 	recorder, now := mgr.GetEventRecorder(component), clock.RealClock{}
 	grants := &controllers.GrantReconciler{Client: mgr.GetClient(), Audit: log, Events: recorder, Clock: now}
 	if err := grants.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the grant controller: %w", err)
 	}
-	licenses := &controllers.LicenseReconciler{Client: mgr.GetClient(), Keys: source, Namespace: o.namespace, Audit: log, Events: recorder, Clock: now}
+	licenses := &controllers.LicenseReconciler{Client: mgr.GetClient(), Keys: source, Coverage: coverage, Namespace: o.namespace, Audit: log, Events: recorder, Clock: now}
 	if err := licenses.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the licence controller: %w", err)
 	}
