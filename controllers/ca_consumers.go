@@ -17,22 +17,33 @@ import (
 type CAConsumers struct {
 	// Reader reads them, live: what a cache has not seen yet would count as published too late, or too early.
 	Reader client.Reader
-	// WebhookConfigurations are the names of mutating and validating configurations. Those that do not exist, or name no
-	// webhook, trust nobody and are not waited for.
-	WebhookConfigurations []string
+	// Mutating and Validating are the names of webhook configurations. Those that do not exist, or name no webhook, trust
+	// nobody and are not waited for.
+	Mutating, Validating []string
 	// NodeNamespace is the node driver's. Without it there is no node driver to wait for.
 	NodeNamespace string
 }
 
 // Trust says whether all of them hold the CA.
 func (c *CAConsumers) Trust(ctx context.Context, ca *x509.Certificate) (bool, error) {
-	for _, name := range c.WebhookConfigurations {
-		bundles, err := c.webhookBundles(ctx, name)
-		if err != nil {
-			return false, err
+	for _, name := range c.Mutating {
+		var configuration admissionregistrationv1.MutatingWebhookConfiguration
+		if err := c.Reader.Get(ctx, client.ObjectKey{Name: name}, &configuration); client.IgnoreNotFound(err) != nil {
+			return false, fmt.Errorf("reading the mutating webhook configuration %s: %w", name, err)
 		}
-		for _, bundle := range bundles {
-			if !servingcert.Trusts(bundle, ca) {
+		for i := range configuration.Webhooks {
+			if !servingcert.Trusts(configuration.Webhooks[i].ClientConfig.CABundle, ca) {
+				return false, nil
+			}
+		}
+	}
+	for _, name := range c.Validating {
+		var configuration admissionregistrationv1.ValidatingWebhookConfiguration
+		if err := c.Reader.Get(ctx, client.ObjectKey{Name: name}, &configuration); client.IgnoreNotFound(err) != nil {
+			return false, fmt.Errorf("reading the validating webhook configuration %s: %w", name, err)
+		}
+		for i := range configuration.Webhooks {
+			if !servingcert.Trusts(configuration.Webhooks[i].ClientConfig.CABundle, ca) {
 				return false, nil
 			}
 		}
@@ -40,26 +51,7 @@ func (c *CAConsumers) Trust(ctx context.Context, ca *x509.Certificate) (bool, er
 	return c.nodesTrust(ctx, ca)
 }
 
-// webhookBundles are the caBundles of the mutating and of the validating configuration of that name.
-func (c *CAConsumers) webhookBundles(ctx context.Context, name string) ([][]byte, error) {
-	var bundles [][]byte
-	var mutating admissionregistrationv1.MutatingWebhookConfiguration
-	if err := c.Reader.Get(ctx, client.ObjectKey{Name: name}, &mutating); client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("reading the mutating webhook configuration %s: %w", name, err)
-	}
-	for i := range mutating.Webhooks {
-		bundles = append(bundles, mutating.Webhooks[i].ClientConfig.CABundle)
-	}
-	var validating admissionregistrationv1.ValidatingWebhookConfiguration
-	if err := c.Reader.Get(ctx, client.ObjectKey{Name: name}, &validating); client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("reading the validating webhook configuration %s: %w", name, err)
-	}
-	for i := range validating.Webhooks {
-		bundles = append(bundles, validating.Webhooks[i].ClientConfig.CABundle)
-	}
-	return bundles, nil
-}
-
+// nodesTrust says whether the ConfigMap of the node driver's namespace holds the CA, or there is no such namespace.
 func (c *CAConsumers) nodesTrust(ctx context.Context, ca *x509.Certificate) (bool, error) {
 	var bundle corev1.ConfigMap
 	err := c.Reader.Get(ctx, client.ObjectKey{Namespace: c.NodeNamespace, Name: servingcert.BundleName}, &bundle)

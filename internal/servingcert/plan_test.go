@@ -262,6 +262,11 @@ func TestStages(t *testing.T) {
 				t.Fatal("a leaf outlives its CA")
 			}
 		}
+		for now := end.Add(-time.Hour); now.Before(end); now = now.Add(time.Minute) {
+			var steps []Step
+			state, steps = plan(t, state, Seen{}, now)
+			made += len(slices.DeleteFunc(steps, func(s Step) bool { return s.Certificate != certificateLeaf }))
+		}
 		if made > 8 {
 			t.Errorf("%d leaves in a year", made)
 		}

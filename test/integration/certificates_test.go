@@ -128,7 +128,7 @@ func (w *certificateWorld) replica(ctx context.Context) *certificateReplica {
 	if w.external {
 		Expect(r.keeper.WatchCarried(ctx, mgr.GetCache())).To(Succeed())
 	} else {
-		consumers := &controllers.CAConsumers{Reader: mgr.GetAPIReader(), WebhookConfigurations: []string{webhookObject}, NodeNamespace: nodeNamespace}
+		consumers := &controllers.CAConsumers{Reader: mgr.GetAPIReader(), Validating: []string{webhookObject}, NodeNamespace: nodeNamespace}
 		Expect(mgr.Add(servingcert.NewAuthority(servingcert.AuthorityOptions{
 			Policy: w.policy, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Keeper: r.keeper,
 			Published: consumers.Trust, Clock: w.clock, Log: GinkgoLogr,
