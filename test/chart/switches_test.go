@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
+
+	"modelrights.dev/modelrights/internal/admissionconfig"
 )
 
 // TestTokensInSecrets: API servers before 1.35 do not know the field, and strict clients refuse it there.
@@ -30,33 +32,48 @@ func TestTooOldKubernetes(t *testing.T) {
 	}
 }
 
-// TestWebhooks holds what an outage or an upgrade depends on.
+// TestWebhooks: the chart brings the configurations, and leaves to the operator what is in them. What it said there would
+// be taken back on every upgrade.
 func TestWebhooks(t *testing.T) {
-	all := render(t, "--set", "exemptNamespaces={monitoring}")
-	mutating := as[admissionregistrationv1.MutatingWebhookConfiguration](t, all, "MutatingWebhookConfiguration /modelrights-pods").Webhooks[0]
-	validating := as[admissionregistrationv1.ValidatingWebhookConfiguration](t, all, "ValidatingWebhookConfiguration /modelrights-pods").Webhooks[0]
-	exempt := []string{"kube-system", operatorNamespace, nodeNamespace, "monitoring"}
-
-	for name, webhook := range map[string]struct {
-		policy *admissionregistrationv1.FailurePolicyType
-		client admissionregistrationv1.WebhookClientConfig
-		spaces []string
-	}{
-		"mutating":   {mutating.FailurePolicy, mutating.ClientConfig, mutating.NamespaceSelector.MatchExpressions[0].Values},
-		"validating": {validating.FailurePolicy, validating.ClientConfig, validating.NamespaceSelector.MatchExpressions[0].Values},
+	all := render(t, "--set", "certManager.enabled=true")
+	for _, identity := range []string{
+		"MutatingWebhookConfiguration /" + admissionconfig.Pods, "ValidatingWebhookConfiguration /" + admissionconfig.Pods,
+		"ValidatingWebhookConfiguration /" + admissionconfig.Workloads,
 	} {
-		if *webhook.policy != admissionregistrationv1.Fail {
-			t.Errorf("%s: failurePolicy is %s: a stopped operator would let every pod through", name, *webhook.policy)
+		object, ok := all[identity]
+		if !ok {
+			t.Errorf("%s is not rendered: the operator creates none", identity)
+			continue
 		}
-		if webhook.client.CABundle != nil {
-			t.Errorf("%s: has a caBundle, which would overwrite the operator's on every upgrade", name)
+		if _, ok := object.Object["webhooks"]; ok {
+			t.Errorf("%s has webhooks", identity)
 		}
-		if !slices.Equal(webhook.spaces, exempt) {
-			t.Errorf("%s: exempts %v, want %v", name, webhook.spaces, exempt)
+		if len(object.GetAnnotations()) > 0 {
+			t.Errorf("%s is annotated: nobody but the operator fills in a CA", identity)
 		}
-		if webhook.client.Service.Path != nil {
-			t.Errorf("%s: has the path %s, which everybody knows then, and which would overwrite the operator's", name, *webhook.client.Service.Path)
-		}
+	}
+}
+
+// TestReplicas: pods that name models start while a replica is away, in clusters of one node too.
+func TestReplicas(t *testing.T) {
+	all := render(t)
+	deployment := as[appsv1.Deployment](t, all, "Deployment "+operatorNamespace+"/modelrights-operator")
+	if *deployment.Spec.Replicas != 3 {
+		t.Errorf("%d replicas, want 3", *deployment.Spec.Replicas)
+	}
+	if update := deployment.Spec.Strategy.RollingUpdate; update == nil || update.MaxUnavailable.IntValue() != 0 {
+		t.Errorf("an upgrade takes replicas away before there are others: %+v", update)
+	}
+	spread := map[string]bool{}
+	for _, c := range deployment.Spec.Template.Spec.TopologySpreadConstraints {
+		spread[c.TopologyKey] = c.WhenUnsatisfiable == corev1.ScheduleAnyway
+	}
+	if !spread["kubernetes.io/hostname"] || !spread["topology.kubernetes.io/zone"] {
+		t.Errorf("replicas are not spread, or cannot be scheduled on one node: %v", spread)
+	}
+	budget := as[policyv1.PodDisruptionBudget](t, all, "PodDisruptionBudget "+operatorNamespace+"/modelrights-operator")
+	if budget.Spec.MaxUnavailable.IntValue() != 1 {
+		t.Errorf("drains may take %v replicas at once", budget.Spec.MaxUnavailable)
 	}
 }
 
@@ -69,6 +86,7 @@ func TestOperatorArguments(t *testing.T) {
 			[]string{"--set", "governedRepositories={a.example/models/**,b.example/m}"},
 			[]string{"--governed-repository=a.example/models/**", "--governed-repository=b.example/m"},
 		},
+		"exempt namespaces":         {[]string{"--set", "exemptNamespaces={monitoring,backup}"}, []string{"--exempt-namespace=monitoring", "--exempt-namespace=backup"}},
 		"self-managed certificates": {nil, []string{"--cert-management=self"}},
 		"cert-manager":              {[]string{"--set", "certManager.enabled=true"}, []string{"--cert-management=external"}},
 		"node namespace":            {[]string{"--set", "node.namespace=elsewhere"}, []string{"--node-namespace=elsewhere"}},

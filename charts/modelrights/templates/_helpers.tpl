@@ -29,15 +29,6 @@ app.kubernetes.io/part-of: modelrights
 system:serviceaccount:{{ .Release.Namespace }}:modelrights-operator
 {{- end }}
 
-{{/* The namespaces whose pods the webhooks do not see. */}}
-{{- define "modelrights.namespaceSelector" -}}
-matchExpressions:
-- key: kubernetes.io/metadata.name
-  operator: NotIn
-  values:
-  {{- concat (list "kube-system" .Release.Namespace .Values.node.namespace) .Values.exemptNamespaces | uniq | toYaml | nindent 2 }}
-{{- end }}
-
 {{/* What the schema cannot say. Rendered by the operator's Deployment, which is always there. */}}
 {{- define "modelrights.check" -}}
 {{- if eq .Release.Namespace .Values.node.namespace }}
