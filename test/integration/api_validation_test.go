@@ -215,7 +215,7 @@ var _ = Describe("API validation", func() {
 
 	It("refuses fields that do not exist, instead of ignoring them, as kubectl asks for", func(ctx SpecContext) {
 		for _, object := range []*unstructured.Unstructured{
-			changed(license(), at("spec", "terms", "limits"), m{"pods": "4"}), changed(license(), at("spec", "images", 0, "digests"), []string{}),
+			changed(license(), at("spec", "terms", "limits"), m{"pods": "4"}), changed(license(), at("spec", "images", 0, "layers"), []string{}),
 			changed(grant(), at("spec", "limits"), m{"pods": "4"}),
 		} {
 			err := k8sClient.Create(ctx, object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
@@ -225,6 +225,12 @@ var _ = Describe("API validation", func() {
 
 	repository := func(value string, says ...string) wrong {
 		return wrong{at("spec", "images", 0, "repository"), value, append([]string{"spec.images[0].repository"}, says...)}
+	}
+	mirror := func(value string, says ...string) wrong {
+		return wrong{at("spec", "images", 0, "mirrors"), []string{value}, append([]string{"spec.images[0].mirrors[0]"}, says...)}
+	}
+	digest := func(value string, says ...string) wrong {
+		return wrong{at("spec", "images", 0, "digests"), []string{value}, append([]string{"spec.images[0].digests[0]"}, says...)}
 	}
 	licenseCases := map[string]wrong{
 		"name with a dot": {at("metadata", "name"), "acme.chat", []string{"metadata.name must be a DNS label of at most 50 characters"}},
@@ -265,6 +271,29 @@ var _ = Describe("API validation", func() {
 		"repository slash":   repository("registry.example.com/m/", "must be HOST/PATH"),
 		"repository long":    repository("registry.example.com/"+strings.Repeat("x", 255), "255"),
 		"repository short":   repository("a", "3"),
+		"mirrors type":       {at("spec", "images", 0, "mirrors"), "cache.example.com/chat", []string{"spec.images[0].mirrors", "must be of type array"}},
+		"mirrors empty":      {at("spec", "images", 0, "mirrors"), []string{}, []string{"spec.images[0].mirrors", "at least 1 items"}},
+		"mirrors too many":   {at("spec", "images", 0, "mirrors"), many(9, func(i int) string { return fmt.Sprintf("a.b/%d", i) }), []string{"spec.images[0].mirrors", "8"}},
+		"mirrors twice":      {at("spec", "images", 0, "mirrors"), []string{"a.b/c", "a.b/c"}, []string{"spec.images[0].mirrors[1]", "Duplicate value"}},
+		"mirror tag":         mirror("cache.example.com/chat:v1", "must not hold a tag: write the repository alone"),
+		"mirror digest":      mirror("cache.example.com/m@sha256:"+strings.Repeat("0", 64), "must not hold a digest: write the repository alone"),
+		"mirror host":        mirror("models/chat", "must be HOST/PATH in lower case with a registry host"),
+		"mirror case":        mirror("cache.example.com/Models", "must be HOST/PATH in lower case"),
+		"mirror host *":      mirror("*.example.com/models", "must be HOST/PATH in lower case with a registry host"),
+		"mirror scheme":      mirror("https://cache.example.com/m", "must be HOST/PATH"),
+		"mirror many **":     mirror("cache.example.com/**/a/**/b/**", "must have at most two components **"),
+		"mirror long":        mirror("cache.example.com/"+strings.Repeat("x", 255), "255"),
+		"mirror short":       mirror("a", "3"),
+		"digests type":       {at("spec", "images", 0, "digests"), "sha256:" + strings.Repeat("0", 64), []string{"spec.images[0].digests", "must be of type array"}},
+		"digests empty":      {at("spec", "images", 0, "digests"), []string{}, []string{"spec.images[0].digests", "at least 1 items"}},
+		"digests too many":   {at("spec", "images", 0, "digests"), many(65, func(i int) string { return fmt.Sprintf("sha256:%064x", i) }), []string{"spec.images[0].digests", "64"}},
+		"digests twice":      {at("spec", "images", 0, "digests"), many(2, func(int) string { return "sha256:" + strings.Repeat("0", 64) }), []string{"spec.images[0].digests[1]", "Duplicate value"}},
+		"digest bare":        digest(strings.Repeat("0", 71), "must be sha256: and 64 hexadecimal digits in lower case"),
+		"digest case":        digest("sha256:"+strings.Repeat("A", 64), "must be sha256: and 64 hexadecimal digits in lower case"),
+		"digest algorithm":   digest("sha512:"+strings.Repeat("0", 64), "must be sha256: and 64 hexadecimal digits in lower case"),
+		"digest other one":   digest("sha512:"+strings.Repeat("0", 128), "71"),
+		"digest short":       digest("sha256:0123", "71"),
+		"digest image":       digest("a.b/c@sha256:"+strings.Repeat("0", 64), "71"),
 		"keyName unknown":    {at("spec", "images", 0, "keyName"), "v3", []string{"images[].keyName must be the name of one of spec.keys: add the key or correct the name"}},
 		"keyName empty":      {at("spec", "images", 0, "keyName"), "", []string{"spec.images[0].keyName"}},
 		"keyName long":       {at("spec", "images", 0, "keyName"), strings.Repeat("x", 64), []string{"spec.images[0].keyName", "63"}},
@@ -292,6 +321,15 @@ var _ = Describe("API validation", func() {
 		"notAfter equal": {at("spec", "terms"), m{
 			"actions": []string{"Inference"}, "purposes": []string{"Internal"}, "notBefore": "2027-01-01T00:00:00Z", "notAfter": "2027-01-01T01:00:00+01:00",
 		}, []string{"spec.terms", "notAfter must be later than notBefore"}},
+
+		"onCopy unknown":   {at("spec", "terms", "onCopy"), "Delete", []string{"spec.terms.onCopy", "supported values", `"Report"`, `"Evict"`}},
+		"onCopy empty":     {at("spec", "terms", "onCopy"), "", []string{"spec.terms.onCopy", "supported values"}},
+		"pinDigests type":  {at("spec", "pinDigests"), "yes", []string{"spec.pinDigests", "must be of type boolean"}},
+		"pullSecret type":  {at("spec", "pullSecretRef"), "registry", []string{"spec.pullSecretRef", "must be of type object"}},
+		"pullSecret none":  {at("spec", "pullSecretRef"), m{}, []string{"spec.pullSecretRef.name: Required"}},
+		"pullSecret empty": {at("spec", "pullSecretRef"), m{"name": ""}, []string{"spec.pullSecretRef.name"}},
+		"pullSecret name":  {at("spec", "pullSecretRef"), m{"name": "other-namespace/registry"}, []string{"spec.pullSecretRef.name", "must be the name of a Secret in the operator's namespace"}},
+		"pullSecret long":  {at("spec", "pullSecretRef"), m{"name": strings.Repeat("x", 254)}, []string{"spec.pullSecretRef.name", "253"}},
 
 		"allowedNamespaces missing": {at("spec", "allowedNamespaces"), nil, []string{"spec.allowedNamespaces: Required"}},
 		"allowedNamespaces neither": {at("spec", "allowedNamespaces"), m{}, []string{"spec.allowedNamespaces", "set exactly one of names"}},
@@ -367,13 +405,78 @@ var _ = Describe("API validation", func() {
 		refuse(ctx, changed(grant(), c.path, c.value), c.says)
 	}}, entries(grantCases)...)...)
 
+	// A status is the operator's. What it must not hold is refused all the same, since decisions on digests go by it.
+	const digestOfImage = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	image := func(field string, value any) []m {
+		entry := m{"repository": "a.b/c", "tag": "v1", "digest": digestOfImage, "platforms": []string{digestOfImage}}
+		if entry[field] = value; value == nil {
+			delete(entry, field)
+		}
+		return []m{entry}
+	}
+	distribution := func(field string, value any) m {
+		d := m{"nodes": 1, "nodeNames": []string{"a"}}
+		if d[field] = value; value == nil {
+			delete(d, field)
+		}
+		return d
+	}
+	statusCases := map[string]wrong{
+		"conditions too many":        {at("conditions"), many(17, func(i int) m { return condition(fmt.Sprintf("C%d", i)) }), []string{"status.conditions", "16"}},
+		"conditions twice":           {at("conditions"), many(2, func(int) m { return condition("Ready") }), []string{"status.conditions[1]", "Duplicate value"}},
+		"observedGeneration":         {at("observedGeneration"), -1, []string{"status.observedGeneration", "greater than or equal to 0"}},
+		"grants":                     {at("grants"), -1, []string{"status.grants", "greater than or equal to 0"}},
+		"images too many":            {at("images"), many(129, func(i int) m { return m{"repository": "a.b/c", "tag": fmt.Sprint(i), "digest": digestOfImage} }), []string{"status.images", "128"}},
+		"images twice":               {at("images"), append(image("platforms", nil), image("platforms", nil)...), []string{"status.images[1]", "Duplicate value"}},
+		"images repository missing":  {at("images"), image("repository", nil), []string{"status.images[0].repository: Required"}},
+		"images repository empty":    {at("images"), image("repository", ""), []string{"status.images[0].repository"}},
+		"images repository long":     {at("images"), image("repository", strings.Repeat("x", 256)), []string{"status.images[0].repository", "255"}},
+		"images tag missing":         {at("images"), image("tag", nil), []string{"status.images[0].tag: Required"}},
+		"images tag long":            {at("images"), image("tag", strings.Repeat("x", 129)), []string{"status.images[0].tag", "128"}},
+		"images digest missing":      {at("images"), image("digest", nil), []string{"status.images[0].digest: Required"}},
+		"images digest short":        {at("images"), image("digest", "sha256:0123"), []string{"status.images[0].digest", "71"}},
+		"images digest long":         {at("images"), image("digest", digestOfImage+"0"), []string{"status.images[0].digest", "71"}},
+		"images platforms too many":  {at("images"), image("platforms", many(17, func(i int) string { return fmt.Sprintf("sha256:%064x", i) })), []string{"status.images[0].platforms", "16"}},
+		"images platforms twice":     {at("images"), image("platforms", []string{digestOfImage, digestOfImage}), []string{"status.images[0].platforms[1]", "Duplicate value"}},
+		"images platforms long":      {at("images"), image("platforms", []string{digestOfImage + "0"}), []string{"status.images[0].platforms[0]", "71"}},
+		"distribution nodes missing": {at("distribution"), distribution("nodes", nil), []string{"status.distribution.nodes: Required"}},
+		"distribution nodes":         {at("distribution"), distribution("nodes", -1), []string{"status.distribution.nodes", "greater than or equal to 0"}},
+		"distribution names many":    {at("distribution"), distribution("nodeNames", many(101, func(i int) string { return fmt.Sprintf("n%d", i) })), []string{"status.distribution.nodeNames", "100"}},
+		"distribution names twice":   {at("distribution"), distribution("nodeNames", []string{"a", "a"}), []string{"status.distribution.nodeNames[1]", "Duplicate value"}},
+		"distribution name long":     {at("distribution"), distribution("nodeNames", []string{strings.Repeat("x", 254)}), []string{"status.distribution.nodeNames[0]", "253"}},
+	}
+	writeStatus := func(ctx SpecContext, status m) error {
+		GinkgoHelper()
+		stored := builders.License("acme-status").Repository("registry.example.com/models/status").Obj()
+		Expect(k8sClient.Create(ctx, stored)).To(Succeed())
+		defer func() { Expect(k8sClient.Delete(ctx, stored)).To(Succeed()) }()
+		object := changed(stored, nil, nil)
+		object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("ModelLicense"))
+		object.Object["status"] = normal(status)
+		return k8sClient.Status().Update(ctx, object, client.DryRunAll)
+	}
+	DescribeTable("refuses a status with a wrong", append([]any{func(ctx SpecContext, c wrong) {
+		err := writeStatus(ctx, m{c.path[0].(string): c.value})
+		Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
+		for _, part := range c.says {
+			Expect(err.Error()).To(ContainSubstring(part))
+		}
+	}}, entries(statusCases)...)...)
+
+	It("accepts a status as the operator writes it", func(ctx SpecContext) {
+		Expect(writeStatus(ctx, m{
+			"images": image("tag", ""), "distribution": distribution("nodes", 2), "conditions": []m{condition("Ready")}, "grants": 0, "observedGeneration": 1,
+		})).To(Succeed())
+	})
+
 	It("has a case for every field", func() {
 		for kind, expect := range map[string]struct {
 			cases  map[string]wrong
 			fields []string
 		}{
-			"licence": {licenseCases, specFields("modellicenses.modelrights.dev")},
-			"grant":   {grantCases, specFields("modelgrants.modelrights.dev")},
+			"licence":          {licenseCases, fieldsOf("modellicenses.modelrights.dev", "spec")},
+			"licence's status": {statusCases, withoutConditions(fieldsOf("modellicenses.modelrights.dev", "status"))},
+			"grant":            {grantCases, fieldsOf("modelgrants.modelrights.dev", "spec")},
 		} {
 			var paths []string
 			for _, c := range expect.cases {
@@ -401,9 +504,21 @@ var _ = Describe("API validation", func() {
 	})
 })
 
-// specFields are the names of all fields in the spec of a kind, as its CRD on the API server has them. Fields that
-// Kubernetes defines, in label selectors, count too.
-func specFields(crd string) []string {
+// condition is a condition that the API server accepts.
+func condition(name string) map[string]any {
+	return map[string]any{"type": name, "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-12-01T12:00:00Z"}
+}
+
+// withoutConditions leaves out the fields of metav1.Condition, which are Kubernetes' own.
+func withoutConditions(fields []string) []string {
+	return slices.DeleteFunc(fields, func(field string) bool {
+		return slices.Contains([]string{"type", "status", "reason", "message", "lastTransitionTime"}, field)
+	})
+}
+
+// fieldsOf are the names of all fields in the spec or the status of a kind, as its CRD on the API server has them. Fields
+// that Kubernetes defines, in label selectors, count too.
+func fieldsOf(crd, part string) []string {
 	GinkgoHelper()
 	definition := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}}
 	Expect(k8sClient.Get(GinkgoT().Context(), client.ObjectKey{Name: crd}, definition)).To(Succeed())
@@ -421,7 +536,7 @@ func specFields(crd string) []string {
 			walk(property.(map[string]any))
 		}
 	}
-	spec, found, err := unstructured.NestedMap(versions[0].(map[string]any), "schema", "openAPIV3Schema", "properties", "spec")
+	spec, found, err := unstructured.NestedMap(versions[0].(map[string]any), "schema", "openAPIV3Schema", "properties", part)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(found).To(BeTrue())
 	walk(spec)
