@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +26,7 @@ import (
 type options struct {
 	out, assets, root string
 	operator          string
-	keep              string
+	keep, profiles    string
 	viaAPI            bool
 	plan              plan
 }
@@ -34,12 +36,14 @@ func main() {
 	isShort := flag.Bool("short", false, "measure for about two minutes, for development: fewer licences, fewer pods")
 	empty := flag.String("serve-empty", "", "serve the empty webhook at this address, and do nothing else")
 	dir := flag.String("dir", "", "directory of its certificate")
+	sizes := flag.String("sizes", "", "numbers of licences, ascending, separated by commas; empty: 10,1000,10000, or 10,1000 with -short")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order of the slices")
 	flag.StringVar(&o.out, "out", "_output/bench", "directory that admission.json and admission.txt are written to")
 	flag.StringVar(&o.assets, "assets", "_output/bin", "directory with kube-apiserver and etcd")
 	flag.StringVar(&o.root, "root", ".", "directory of the project")
 	flag.StringVar(&o.operator, "operator", "", "the operator's binary; empty: build it")
 	flag.StringVar(&o.keep, "logs", "", "directory that keeps the logs of all processes; empty: they are removed unless something fails")
+	flag.StringVar(&o.profiles, "profiles", "", "directory that gets profiles of the operator at every size; empty: none are taken")
 	flag.BoolVar(&o.viaAPI, "via-api", false, "create every licence and grant through the API server, which takes long")
 	flag.Parse()
 	if *empty != "" {
@@ -49,6 +53,16 @@ func main() {
 	o.plan = full()
 	if *isShort {
 		o.plan = short()
+	}
+	if *sizes != "" {
+		o.plan.Sizes = nil
+		for size := range strings.SplitSeq(*sizes, ",") {
+			n, err := strconv.Atoi(size)
+			if err != nil {
+				fail(fmt.Errorf("-sizes: %w", err))
+			}
+			o.plan.Sizes = append(o.plan.Sizes, n)
+		}
 	}
 	o.plan.Seed = *seed
 	ctrl.SetLogger(logr.Discard())
@@ -86,11 +100,19 @@ func run(ctx context.Context, o *options) (err error) {
 	if err := errors.Join(os.MkdirAll(dir, 0o700), os.MkdirAll(o.out, 0o755)); err != nil {
 		return err
 	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+			return err
+		}
+	}
 	result, err := measureAll(ctx, o, dir)
 	if err != nil {
 		return err
 	}
-	return write(result, o.out)
+	if err := write(result, o.out); err != nil {
+		return err
+	}
+	return result.problems()
 }
 
 // write puts the report into files, and its tables on the terminal.

@@ -27,8 +27,10 @@ type bench struct {
 	plane    *controlPlane
 	sender   *sender
 	operator *operator
-	plan     plan
-	random   *rand.Rand
+	// start starts the operator.
+	start  func() (*operator, error)
+	plan   plan
+	random *rand.Rand
 	// log gets what is going on.
 	log func(format string, args ...any)
 }
@@ -77,12 +79,11 @@ func (b *bench) measureSlice(ctx context.Context, v *variant) (*slice, error) {
 		return nil, err
 	}
 	start := time.Now()
-	s.samples = fire(ctx, b.plan.Pods, b.plan.interval(), func(ctx context.Context, i int) error { return b.sender.send(ctx, v, i) })
+	pods, interval := b.plan.slice(v)
+	s.samples = fire(ctx, pods, interval, func(ctx context.Context, i int) error { return b.sender.send(ctx, v, i) })
 	s.took = time.Since(start)
-	for i := range s.samples {
-		if err := s.samples[i].Err; err != nil {
-			return nil, fmt.Errorf("pod %d was not decided as it must be: %w", i, err)
-		}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
 	}
 	if v.stored && v.want == withKey {
 		if err := b.waitLogged(ctx, v.namespace); err != nil {

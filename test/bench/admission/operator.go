@@ -33,10 +33,11 @@ type operator struct {
 	ended   chan error
 	metrics string
 	probes  string
+	pprof   string
 }
 
 // Ports of the operator, each a free one.
-type operatorPorts struct{ webhook, keyService, metrics, probes int32 }
+type operatorPorts struct{ webhook, keyService, metrics, probes, pprof int32 }
 
 // buildOperator builds the binary as make images does.
 func buildOperator(ctx context.Context, root, dir string) (string, error) {
@@ -107,6 +108,7 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 		fmt.Sprintf("--key-service-port=%d", ports.keyService),
 		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", ports.metrics),
 		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", ports.probes),
+		fmt.Sprintf("--pprof-bind-address=127.0.0.1:%d", ports.pprof),
 		"--governed-repository="+governed,
 	)
 	process := exec.Command(binary, args...) //nolint:noctx // it is stopped by stop, so that it can end in order
@@ -125,6 +127,7 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 		process: process, ended: make(chan error, 1),
 		metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", ports.metrics),
 		probes:  fmt.Sprintf("http://127.0.0.1:%d/readyz", ports.probes),
+		pprof:   fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", ports.pprof),
 	}
 	go func() { o.ended <- process.Wait() }()
 	if err := o.waitReady(ctx); err != nil {
@@ -230,7 +233,7 @@ func freeOperatorPorts(address string) (operatorPorts, error) {
 			l.Close() //nolint:errcheck,gosec // it listened for nobody
 		}
 	}()
-	for _, port := range []*int32{&ports.webhook, &ports.keyService, &ports.metrics, &ports.probes} {
+	for _, port := range []*int32{&ports.webhook, &ports.keyService, &ports.metrics, &ports.probes, &ports.pprof} {
 		l, err := net.Listen("tcp", net.JoinHostPort(address, "0")) //nolint:noctx // it ends at once
 		if err != nil {
 			return operatorPorts{}, err

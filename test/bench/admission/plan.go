@@ -37,6 +37,8 @@ type variant struct {
 	// stored variants create pods, which are deleted after the slice; the others are dry runs.
 	stored bool
 	want   verdict
+	// slowness divides the rate and the number of pods of a slice; 0 is 1.
+	slowness int
 	// webhooks are the names of the webhooks that the API server must call, each once for each pod.
 	webhooks []string
 }
@@ -68,7 +70,7 @@ func variants() []variant {
 		{Name: variantEmpty, About: "a mutating and a validating webhook that allow everything (dry run)", namespace: namespaceEmpty, image: licensedImage, webhooks: empty},
 		{Name: variantOrdinary, About: "ours, pods without a model (dry run)", namespace: namespaceOurs, image: ordinaryImage},
 		{Name: variantLicensed, About: "ours, licensed pods (dry run)", namespace: namespaceOurs, image: licensedImage, want: withKey, webhooks: ours},
-		{Name: variantRefused, About: "ours, pods with an unlicensed model, which are denied (dry run)", namespace: namespaceOurs, image: unlicensedImage, want: refused, webhooks: ours},
+		{Name: variantRefused, About: "ours, pods with an unlicensed model, which are denied after live reads (dry run, a quarter of the rate)", namespace: namespaceOurs, image: unlicensedImage, want: refused, slowness: 4, webhooks: ours},
 		{Name: variantPolicy, About: "a ValidatingAdmissionPolicy with the list of licensed repositories (dry run)", namespace: namespacePolicy, image: licensedImage},
 		{Name: variantEmptyStored, About: "the empty webhooks, pods are stored", namespace: namespaceEmpty, image: licensedImage, stored: true, webhooks: empty},
 		{Name: variantLicenseStored, About: "ours, licensed pods are stored and their admission is logged", namespace: namespaceOurs, image: licensedImage, stored: true, want: withKey, webhooks: ours},
@@ -87,12 +89,16 @@ type plan struct {
 	Seed uint64 `json:"seed"`
 }
 
-// full ends in less than a quarter of an hour on two CPUs; short is for development. The rate leaves the two live reads
-// of each denied pod below the hundred a second that a replica of the operator makes.
+// full ends in less than a quarter of an hour on two CPUs; short is for development.
 func full() plan  { return plan{Sizes: []int{10, 1_000, 10_000}, Slices: 12, Pods: 60, Rate: 40} }
 func short() plan { return plan{Sizes: []int{10, 1_000}, Slices: 3, Pods: 40, Rate: 40} }
 
-func (p plan) interval() time.Duration { return time.Duration(float64(time.Second) / p.Rate) }
+// slice is how many pods a slice of a variant sends, and how often: of slow ones fewer in the same time. A refused pod
+// costs the operator two live reads, of which it makes at most a hundred a second.
+func (p plan) slice(v *variant) (pods int, interval time.Duration) {
+	slowness := max(1, v.slowness)
+	return max(1, p.Pods/slowness), time.Duration(float64(slowness) * float64(time.Second) / p.Rate)
+}
 
 // validate says what cannot be measured.
 func (p plan) validate() error {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestOrder(t *testing.T) {
@@ -50,6 +51,16 @@ func TestVariants(t *testing.T) {
 		seen[v.Name] = true
 		if v.stored && v.want == refused {
 			t.Errorf("%s stores pods that are refused", v.Name)
+		}
+	}
+}
+
+func TestSlice(t *testing.T) {
+	p := plan{Pods: 60, Rate: 40}
+	for slowness, want := range map[int]int{0: 60, 1: 60, 4: 15} {
+		pods, interval := p.slice(&variant{slowness: slowness})
+		if pods != want || interval*time.Duration(pods) != 1500*time.Millisecond {
+			t.Errorf("slowness %d: %d pods, one every %v", slowness, pods, interval)
 		}
 	}
 }

@@ -36,18 +36,19 @@ type machine struct {
 type sizeReport struct {
 	Licenses int `json:"licenses"`
 	Grants   int `json:"grants"`
-	// SeedSeconds is how long it took to write them, SettleSeconds until the operator had nothing more to do.
+	// SeedSeconds is how long it took to write them. ReadySeconds is from the start of the operator's process, with all of
+	// them in place, until it was ready; 0 where it ran before. SettleSeconds is until it had nothing more to do.
 	SeedSeconds   float64 `json:"seedSeconds"`
+	ReadySeconds  float64 `json:"readySeconds,omitempty"`
 	SettleSeconds float64 `json:"settleSeconds"`
 	// MeasureSeconds is how long the slices took; ForeignCPUs is how many CPUs others than the benchmark and the processes
 	// that it started kept busy meanwhile, and Load the load averages after it.
 	MeasureSeconds float64 `json:"measureSeconds"`
 	ForeignCPUs    float64 `json:"foreignCPUs"`
 	Load           string  `json:"load"`
-	// Memory is that of the operator after the slices; Restarted that of one which was started with everything in place.
-	Memory    memoryReport     `json:"memory"`
-	Restarted *restartReport   `json:"restarted,omitempty"`
-	Variants  []*variantReport `json:"variants"`
+	// Memory is that of the operator after the slices.
+	Memory   memoryReport     `json:"memory"`
+	Variants []*variantReport `json:"variants"`
 	// NotMeasured says why variants could not be measured at this size.
 	NotMeasured map[string]string `json:"notMeasured,omitempty"`
 }
@@ -60,16 +61,15 @@ type memoryReport struct {
 	HeapLive float64 `json:"heapInUseMiB"`
 }
 
-type restartReport struct {
-	ReadySeconds float64      `json:"readySeconds"`
-	Memory       memoryReport `json:"memory"`
-}
-
 // variantReport is what the slices of one variant showed together.
 type variantReport struct {
 	Name  string `json:"name"`
 	About string `json:"about"`
 	Pods  int    `json:"pods"`
+	// Wrong is how many of the pods were not decided as they must be, and FirstWrong what happened to the first of them. If
+	// there are any, the run fails.
+	Wrong      int    `json:"wrong"`
+	FirstWrong string `json:"firstWrong,omitempty"`
 	// Client is the latency from the moment at which a pod was due to be sent.
 	Client latencies `json:"client"`
 	// LateP99 is by how much the pods were sent too late: what the benchmark itself adds.
@@ -169,6 +169,11 @@ func summarise(v *variant, of []*slice) (*variantReport, error) {
 		for _, one := range s.samples {
 			all, late = append(all, one.Latency), append(late, one.Late)
 			sum += one.Latency
+			if one.Err != nil {
+				if r.Wrong++; r.Wrong == 1 {
+					r.FirstWrong = one.Err.Error()
+				}
+			}
 		}
 		took += s.took
 		cpu += s.cpu

@@ -69,7 +69,7 @@ func (s *seeder) grow(ctx context.Context, n int) error {
 		return err
 	}
 	create := s.createAll
-	if s.direct && s.written > 0 {
+	if s.copies() {
 		create = s.copyAll
 	}
 	for _, objects := range [][]client.Object{licenses, grants} {
@@ -80,6 +80,9 @@ func (s *seeder) grow(ctx context.Context, n int) error {
 	s.written = n
 	return nil
 }
+
+// copies says whether grow writes into etcd from now on.
+func (s *seeder) copies() bool { return s.direct && s.written > 0 }
 
 func (s *seeder) createAll(ctx context.Context, objects []client.Object) error {
 	group, ctx := errgroup.WithContext(ctx)

@@ -36,12 +36,10 @@ func (r *report) print(w io.Writer) error {
 }
 
 func (s *sizeReport) print(w io.Writer) error {
-	fmt.Fprintf(w, "\n%d licences, %d grants: written in %.1f s, at rest after %.1f s; measured for %.0f s, while others kept %.2f CPUs busy (load averages then: %s)\n",
-		s.Licenses, s.Grants, s.SeedSeconds, s.SettleSeconds, s.MeasureSeconds, s.ForeignCPUs, s.Load)
-	fmt.Fprintf(w, "operator: %.0f MiB resident, %.0f MiB at most, %.0f MiB of heap in use\n", s.Memory.RSS, s.Memory.PeakRSS, s.Memory.HeapLive)
-	if s.Restarted != nil {
-		fmt.Fprintf(w, "restarted: ready after %.1f s, %.0f MiB resident, %.0f MiB at most\n", s.Restarted.ReadySeconds, s.Restarted.Memory.RSS, s.Restarted.Memory.PeakRSS)
-	}
+	fmt.Fprintf(w, "\n%d licences, %d grants: written in %.1f s; measured for %.0f s, while others kept %.2f CPUs busy (load averages then: %s)\n",
+		s.Licenses, s.Grants, s.SeedSeconds, s.MeasureSeconds, s.ForeignCPUs, s.Load)
+	fmt.Fprintf(w, "operator: ready after %.1f s, at rest after %.1f s; %.0f MiB resident, %.0f MiB at most, %.0f MiB of heap in use\n",
+		s.ReadySeconds, s.SettleSeconds, s.Memory.RSS, s.Memory.PeakRSS, s.Memory.HeapLive)
 	fmt.Fprintln(w)
 	t := newTable(w, "client, ms", "p50", "p90", "p99", "max", "late p99", "pods/s", "operator CPU ms/pod", "ms/call")
 	for _, v := range s.Variants {
