@@ -163,7 +163,7 @@ var _ = Describe("Pod webhooks", Ordered, func() {
 			},
 			Entry("an image's ID", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", v1alpha1.ReasonImageID),
 			Entry("an abbreviated image's ID", "sha256:01ab", v1alpha1.ReasonImageID),
-			Entry("nothing that parses", "registry.example.com/Models/Code", v1alpha1.ReasonUnparsableImage),
+			Entry("nothing that parses", "registry.example.com/models/code:a:b", v1alpha1.ReasonUnparsableImage),
 			Entry("the host in upper case with its port", "REGISTRY.example.com:443/models/code:1", v1alpha1.ReasonNoGrant),
 			Entry("zeros before the port", "registry.example.com:0443/models/code:1", v1alpha1.ReasonNoGrant),
 		)
