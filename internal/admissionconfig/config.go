@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"modelrights.dev/modelrights/internal/prefilter"
+	"modelrights.dev/modelrights/internal/workloads"
 )
 
 // Names of the configurations and of their webhooks.
@@ -120,14 +121,7 @@ func ValidatingWorkloads(s Settings, state State) []admissionregistrationv1.Vali
 		SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNone),
 		TimeoutSeconds:          ptr.To[int32](workloadTimeout),
 		AdmissionReviewVersions: []string{"v1"},
-		MatchConditions: []admissionregistrationv1.MatchCondition{{
-			// What a controller makes of another object was looked at there.
-			Name:       "has-no-controller",
-			Expression: "!has(object.metadata.ownerReferences) || !object.metadata.ownerReferences.exists(o, has(o.controller) && o.controller)",
-		}, {
-			Name:       "spec-is-written",
-			Expression: "request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec",
-		}},
+		MatchConditions:         workloads.MatchConditions(),
 	}}
 }
 
