@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,14 +34,15 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/admissionconfig"
 	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/images"
+	"modelrights.dev/modelrights/internal/prefilter"
 	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/workloads"
 	"modelrights.dev/modelrights/test/builders"
 	"modelrights.dev/modelrights/webhooks"
 )
-
-const workloadsConfiguration = "modelrights-workloads"
 
 // slowRights are the real store's, but read live only when they are let.
 type slowRights struct {
@@ -111,7 +113,7 @@ type rulesWriter struct {
 
 func (w *rulesWriter) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var configuration admissionregistrationv1.ValidatingWebhookConfiguration
-	if err := w.client.Get(ctx, client.ObjectKey{Name: workloadsConfiguration}, &configuration); err != nil {
+	if err := w.client.Get(ctx, client.ObjectKey{Name: admissionconfig.Workloads}, &configuration); err != nil {
 		return reconcile.Result{}, err
 	}
 	configuration.Webhooks[0].Rules = w.rules.Rules()
@@ -121,29 +123,22 @@ func (w *rulesWriter) Reconcile(ctx context.Context, _ reconcile.Request) (recon
 func startWorkloads(ctx context.Context) *workloadsWorld {
 	GinkgoHelper()
 	builtIn, _ := workloads.Rules(nil, nil)
+	pattern, err := images.ParsePattern("registry.example.com/**")
+	Expect(err).NotTo(HaveOccurred())
+	settings := admissionconfig.Settings{
+		ServiceName: "modelrights-webhook", ServiceNamespace: operatorNamespace, ValidateWorkloadsPath: webhooks.ValidateWorkloadsPath(pathSecret),
+	}
+	state := admissionconfig.State{Filter: prefilter.New(slices.Values([]images.Pattern{pattern})), WorkloadRules: builtIn}
 	env := &envtest.Environment{WebhookInstallOptions: envtest.WebhookInstallOptions{
 		ValidatingWebhooks: []*admissionregistrationv1.ValidatingWebhookConfiguration{{
-			ObjectMeta: metav1.ObjectMeta{Name: workloadsConfiguration},
-			Webhooks: []admissionregistrationv1.ValidatingWebhook{{
-				Name:                    "validate.workloads.modelrights.dev",
-				AdmissionReviewVersions: []string{"v1"},
-				ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{
-					Name: "modelrights-webhook", Namespace: "modelrights-system", Path: ptr.To(webhooks.ValidateWorkloadsPath(pathSecret)),
-				}},
-				Rules:           builtIn,
-				MatchConditions: workloads.MatchConditions(),
-				FailurePolicy:   ptr.To(admissionregistrationv1.Ignore),
-				MatchPolicy:     ptr.To(admissionregistrationv1.Equivalent),
-				SideEffects:     ptr.To(admissionregistrationv1.SideEffectClassNone),
-				TimeoutSeconds:  ptr.To[int32](1),
-			}},
+			ObjectMeta: metav1.ObjectMeta{Name: admissionconfig.Workloads},
+			Webhooks:   admissionconfig.ValidatingWorkloads(settings, state),
 		}},
 	}}
 	w := &workloadsWorld{config: startEnvironment(env), heard: &heard{}}
 	DeferCleanup(env.Stop)
 	listening := rest.CopyConfig(w.config)
 	listening.WarningHandler = w.heard
-	var err error
 	w.client, err = client.New(listening, client.Options{Scheme: testScheme})
 	Expect(err).NotTo(HaveOccurred())
 
@@ -208,7 +203,7 @@ func (w *workloadsWorld) write(ctx context.Context, objects ...client.Object) {
 func (w *workloadsWorld) rules(ctx context.Context) map[string][]string {
 	GinkgoHelper()
 	var configuration admissionregistrationv1.ValidatingWebhookConfiguration
-	Expect(w.client.Get(ctx, client.ObjectKey{Name: workloadsConfiguration}, &configuration)).To(Succeed())
+	Expect(w.client.Get(ctx, client.ObjectKey{Name: admissionconfig.Workloads}, &configuration)).To(Succeed())
 	all := map[string][]string{}
 	for _, r := range configuration.Webhooks[0].Rules {
 		all[r.APIGroups[0]] = r.Resources
