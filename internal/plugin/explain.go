@@ -25,6 +25,9 @@ const explainExample = `  # Why is my pod denied, and who can change that?
   # What was decided on a pod that runs, and what was logged of it
   kubectl modelrights explain pod/chat-7d9c5b6f4-x2x8q
 
+  # Of all pods and workloads of a namespace
+  kubectl modelrights explain pods,deployments -n ml-prod
+
   # In CI: would the pods of these manifests be admitted to the cluster?
   kubectl modelrights explain -f manifests/ -R
   helm template ./chart | kubectl modelrights explain -n ml-prod -f -
@@ -39,7 +42,7 @@ const explainExample = `  # Why is my pod denied, and who can change that?
 const explainLong = `Explain the decision on every image that pods name, check by check: which licences cover it, which grants there are, what
 is missing, and who can change that.
 
-Pods and workloads are named as TYPE/NAME, or read from manifests with -f. Licences and the grants of their namespaces are
+Pods and workloads are named as TYPE/NAME, or TYPE for all of them, or read from manifests with -f. Licences and the grants of their namespaces are
 read from the cluster with your own rights; what you may not see is said, with whom to ask. The decision is the
 operator's: the same function makes it.
 
@@ -62,6 +65,7 @@ type explainOptions struct {
 	output       *outputFlags
 	tables       []string
 	governed     []string
+	which        selection
 	failOn       []string
 	allowUnknown bool
 
@@ -80,13 +84,13 @@ func newExplainCommand(streams genericiooptions.IOStreams, cluster *genericcliop
 		clock:   clock.RealClock{},
 	}
 	o.connect = func() (client.Reader, error) { return connect(cluster, streams.ErrOut) }
-	o.fetch = func(args []string) ([]*unstructured.Unstructured, error) { return fetchObjects(cluster, args) }
+	o.fetch = func(args []string) ([]*unstructured.Unstructured, error) { return fetchObjects(cluster, o.which, args) }
 	return o.command()
 }
 
 func (o *explainOptions) command() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:                   "explain (-f FILENAME | -k DIRECTORY | TYPE/NAME ...)",
+		Use:                   "explain (-f FILENAME | -k DIRECTORY | TYPE[/NAME] ...)",
 		DisableFlagsInUseLine: true,
 		Short:                 "Explain who may use the images of pods, check by check",
 		Long:                  explainLong,
@@ -105,6 +109,8 @@ func (o *explainOptions) command() *cobra.Command {
 	cmd.Flags().StringArrayVar(&o.governed, "governed-repository", nil,
 		"Repository that is governed without a licence, HOST/PATH where a component may be * or **, instead of those that the installation names. May be repeated.")
 	stringsFlag(cmd.Flags(), &o.failOn, "fail-on", "Exit with status 1 also if there are references of this kind.", explainFailOn)
+	cmd.Flags().StringVarP(&o.which.labels, "selector", "l", "", "Label selector for the objects of a TYPE, such as app=chat.")
+	cmd.Flags().BoolVarP(&o.which.allNamespaces, "all-namespaces", "A", false, "Explain the objects of a TYPE in all namespaces.")
 	cmd.Flags().BoolVar(&o.allowUnknown, "allow-unknown", false, "Do not exit with status 2 because of references on which you cannot see the decision.")
 	return cmd
 }
@@ -117,9 +123,12 @@ func (o *explainOptions) validate(cmd *cobra.Command, args []string) error {
 	fromFiles := len(files.Filenames) > 0 || files.Kustomize != ""
 	switch {
 	case fromFiles && len(args) > 0:
-		return usageErrorf(cmd, "only one of -f, -k and TYPE/NAME can be given")
+		return usageErrorf(cmd, "only one of -f, -k and TYPE[/NAME] can be given")
 	case !fromFiles && len(args) == 0:
-		return usageErrorf(cmd, "must specify one of -f, -k and TYPE/NAME")
+		return usageErrorf(cmd, "must specify one of -f, -k and TYPE[/NAME]")
+	}
+	if fromFiles && (o.which.labels != "" || o.which.allNamespaces) {
+		return usageErrorf(cmd, "-l and -A select objects of the cluster, and cannot be used with -f and -k")
 	}
 	if err := validateFiles(cmd, files, false); err != nil {
 		return err

@@ -77,9 +77,10 @@ func TestUsageErrors(t *testing.T) {
 		"stdin twice":         {[]string{"images", "-f", "-", "-f", "-"}, "standard input can be read once"},
 		"table":               {[]string{"images", "-f", "a", "--workload-table", "none.yaml"}, "--workload-table: open none.yaml"},
 		"command":             {[]string{"imags"}, `unknown command "imags"`},
-		"explain nothing":     {[]string{"explain"}, "must specify one of -f, -k and TYPE/NAME"},
-		"explain both":        {[]string{"explain", "-f", "a", "pod/b"}, "only one of -f, -k and TYPE/NAME"},
+		"explain nothing":     {[]string{"explain"}, "must specify one of -f, -k and TYPE[/NAME]"},
+		"explain both":        {[]string{"explain", "-f", "a", "pod/b"}, "only one of -f, -k and TYPE[/NAME]"},
 		"explain fail-on":     {[]string{"explain", "pod/b", "--fail-on", "inferred"}, "--fail-on=inferred: it must be unresolved"},
+		"explain -A":          {[]string{"explain", "-f", "a", "-A"}, "-l and -A select objects of the cluster"},
 		"version argument":    {[]string{"version", "x"}, `unexpected argument "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {

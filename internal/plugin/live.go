@@ -23,6 +23,13 @@ import (
 	"modelrights.dev/modelrights/internal/plugin/view"
 )
 
+// Bounds of what is asked of the API server: requests a second, as kubectl has them, and objects at once.
+const (
+	requestRate  = 50
+	requestBurst = 300
+	chunk        = 500
+)
+
 // operatorComponent is how the operator signs its Events.
 const operatorComponent = "modelrights-operator"
 
@@ -32,6 +39,7 @@ func connect(flags *genericclioptions.ConfigFlags, warnings io.Writer) (client.R
 	if err != nil {
 		return nil, err
 	}
+	config.QPS, config.Burst = requestRate, requestBurst
 	config.WarningHandler = rest.NewWarningWriter(warnings, rest.WarningWriterOptions{Deduplicate: true})
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
@@ -43,17 +51,25 @@ func connect(flags *genericclioptions.ConfigFlags, warnings io.Writer) (client.R
 	return client.New(config, client.Options{Scheme: scheme})
 }
 
+// selection narrows the objects of a type, where no name is given.
+type selection struct {
+	labels        string
+	allNamespaces bool
+}
+
 // fetchObjects reads the objects that arguments name, as kubectl get does. Where some cannot be read, it returns the
 // others with the error.
-func fetchObjects(flags *genericclioptions.ConfigFlags, args []string) ([]*unstructured.Unstructured, error) {
+func fetchObjects(flags *genericclioptions.ConfigFlags, which selection, args []string) ([]*unstructured.Unstructured, error) {
 	namespace, _, err := flags.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
 		return nil, err
 	}
 	infos, err := resource.NewBuilder(flags).
 		Unstructured().
-		NamespaceParam(namespace).DefaultNamespace().
-		ResourceTypeOrNameArgs(false, args...).
+		NamespaceParam(namespace).DefaultNamespace().AllNamespaces(which.allNamespaces).
+		LabelSelectorParam(which.labels).
+		ResourceTypeOrNameArgs(true, args...).
+		RequestChunksOf(chunk).
 		ContinueOnError().
 		Flatten().
 		Do().
