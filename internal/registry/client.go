@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -34,6 +35,7 @@ const (
 type Client struct {
 	servers   *servers
 	transport http.RoundTripper
+	timeout   time.Duration
 	flights   singleflight.Group
 	contents  *lru.Cache // of contentKey to *content
 
@@ -62,6 +64,7 @@ func NewClient(o Options) *Client {
 	return &Client{
 		servers:   &servers{rate: o.Rate, burst: requestBurst, clock: o.Clock},
 		transport: newTransport(o.RootCAs),
+		timeout:   requestTimeout,
 		contents:  lru.New(maxCached),
 		pullers:   lru.New(maxPullers),
 	}
@@ -91,7 +94,7 @@ func (c *Client) puller(a *Access, repository string) (*remote.Puller, name.Repo
 		}
 	}
 	puller, err := remote.NewPuller(
-		remote.WithTransport(&guard{registry: endpointOf(&url.URL{Scheme: "https", Host: repo.RegistryStr()}), servers: c.servers, next: c.transport}),
+		remote.WithTransport(&guard{registry: endpointOf(&url.URL{Scheme: "https", Host: repo.RegistryStr()}), servers: c.servers, next: c.transport, timeout: c.timeout}),
 		remote.WithAuth(a.authenticator(repository)),
 		remote.WithUserAgent("modelrights-operator"),
 		remote.WithPageSize(tagPage),

@@ -47,17 +47,20 @@ func isForbidden(address netip.Addr) bool {
 	return false
 }
 
+// dialer connects to registries. Its resolver is nil for the system's.
+type dialer struct{ resolver *net.Resolver }
+
 // dial connects to HOST:PORT. What HOST resolves to is looked at when it is connected to, so that no other answer of
 // the DNS can come between: forbidden addresses are only reached where HOST literally is that address, or localhost.
-func dial(ctx context.Context, network, hostPort string) (net.Conn, error) {
+func (d dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(hostPort)
 	if err != nil {
 		return nil, fmt.Errorf("host %q: %w", hostPort, err)
 	}
-	dialer := net.Dialer{Timeout: dialTimeout, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+	checked := net.Dialer{Timeout: dialTimeout, Resolver: d.resolver, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		return checkAddress(host, address)
 	}}
-	return dialer.DialContext(ctx, network, hostPort)
+	return checked.DialContext(ctx, network, hostPort)
 }
 
 // checkAddress says whether a host may be reached at ADDRESS:PORT, to which it was resolved.

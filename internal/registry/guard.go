@@ -35,7 +35,7 @@ func refuse(format string, args ...any) error { return &refusal{text: fmt.Sprint
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		DialContext:            dial,
+		DialContext:            dialer{}.dial,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           64,
@@ -53,6 +53,7 @@ type guard struct {
 	registry endpoint
 	servers  *servers
 	next     http.RoundTripper
+	timeout  time.Duration // of a request, its answer's body included
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -65,7 +66,7 @@ func (g *guard) RoundTrip(in *http.Request) (*http.Response, error) {
 	if err := server.enter(in.Context()); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(in.Context(), requestTimeout)
+	ctx, cancel := context.WithTimeout(in.Context(), g.timeout)
 	out := in.Clone(ctx)
 	if previous := in.Response; previous != nil && !endpointOf(previous.Request.URL).sameServer(target) {
 		for _, header := range []string{"Authorization", "Cookie", "Referer"} {
@@ -77,16 +78,16 @@ func (g *guard) RoundTrip(in *http.Request) (*http.Response, error) {
 		server.leave()
 		cancel()
 		if in.Context().Err() == nil {
-			server.failed(err, nil)
+			server.failed(err)
 		}
 		return nil, err
 	}
-	server.answered(response)
+	server.answered(response.StatusCode, response.Header)
 	response.Body = &boundedBody{ReadCloser: response.Body, left: maxBody, done: func(err error) {
 		server.leave()
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) && in.Context().Err() == nil {
-			server.failed(err, nil)
+			server.failed(err)
 		}
 	}}
 	return response, nil

@@ -65,7 +65,6 @@ type server struct {
 
 var (
 	errBusy     = errors.New("more is asked of it than its rate limit allows")
-	errFailing  = errors.New("it failed before")
 	errThrottle = errors.New("it asked to be left alone")
 )
 
@@ -101,43 +100,44 @@ func (s *server) backoff() error {
 	return nil
 }
 
-// answered takes notice of an answer, which may say that the server is overloaded.
-func (s *server) answered(response *http.Response) {
-	if response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError {
-		s.failed(nil, response)
+// answered takes notice of an answer, which may say that the server is overloaded, and in Retry-After (RFC 9110, section
+// 10.2.3) for how long.
+func (s *server) answered(status int, header http.Header) {
+	if status != http.StatusTooManyRequests && status < http.StatusInternalServerError {
+		s.mu.Lock()
+		s.failures = 0
+		s.mu.Unlock()
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failures = 0
+	now := s.clock.Now()
+	if asked := retryAfter(header, now); asked > 0 {
+		s.rest(now, errThrottle, min(asked, maxRetryAfter))
+		return
+	}
+	s.rest(now, errors.New("it answered "+strconv.Itoa(status)), 0)
 }
 
-// failed leaves the server alone for a time: as long as it asks for in Retry-After (RFC 9110, section 10.2.3), or
-// exponentially longer with each failure in a row, of which those within one such time count as one.
-func (s *server) failed(err error, response *http.Response) {
+// failed takes notice of a request to which there was no answer.
+func (s *server) failed(err error) { s.rest(s.clock.Now(), errors.New(explain(err)), 0) }
+
+// rest leaves the server alone: for as long as it asked for or, where it did not, exponentially longer with each failure
+// in a row. Those that come while it is left alone belong to the one before.
+func (s *server) rest(now time.Time, cause error, asked time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock.Now()
 	if now.Before(s.until) {
 		return
 	}
-	s.cause = errFailing
-	if err != nil {
-		s.cause = errors.New(explain(err))
-	}
 	wait := min(firstBackoff<<min(s.failures, 16), lastBackoff)
-	s.failures++
-	if response != nil {
-		s.cause = errors.New("it answered " + strconv.Itoa(response.StatusCode))
-		if asked := retryAfter(response, now); asked > 0 {
-			wait, s.cause = min(asked, maxRetryAfter), errThrottle
-		}
+	if asked > 0 {
+		wait = asked
 	}
-	s.until = now.Add(jitter(wait))
+	s.failures++
+	s.until, s.cause = now.Add(jitter(wait)), cause
 }
 
-func retryAfter(response *http.Response, now time.Time) time.Duration {
-	value := response.Header.Get("Retry-After")
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	value := header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil {
 		return time.Duration(min(max(seconds, 0), int(maxRetryAfter/time.Second))) * time.Second
 	}
