@@ -162,7 +162,7 @@ func (r *WebhookReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl
 		return ctrl.Result{}, err
 	}
 	for _, missing := range live.missing() {
-		ctrl.LoggerFrom(ctx).Error(errMissing, "Pods are not sent to the operator: install the chart again", "kind", missing, "name", admissionconfig.Pods)
+		ctrl.LoggerFrom(ctx).Error(errMissing, "Pods are not sent to the operator: install the chart again", "kind", missing)
 	}
 	if err := r.applyPods(ctx, live, want); err != nil {
 		return ctrl.Result{}, err
@@ -194,7 +194,7 @@ func (r *WebhookReconciler) state() (admissionconfig.State, bool) {
 
 // applyPods writes the mutating webhook first: the other way round, an entitled pod could be stored without its key.
 func (r *WebhookReconciler) applyPods(ctx context.Context, live *liveConfigurations, want admissionconfig.State) error {
-	log := ctrl.LoggerFrom(ctx).WithValues("name", admissionconfig.Pods, "alternatives", want.Filter.Alternatives(), "coarse", want.Filter.Coarse())
+	log := ctrl.LoggerFrom(ctx).WithValues("alternatives", want.Filter.Alternatives(), "coarse", want.Filter.Coarse())
 	mutating := admissionconfig.MutatingPods(r.Settings, want)
 	if live.mutating != nil && !admissionconfig.SameMutating(live.mutating.Webhooks, mutating) &&
 		(r.leading.Load() || len(admissionconfig.OursMutating(live.mutating.Webhooks)) == 0) {
@@ -240,7 +240,7 @@ func (r *WebhookReconciler) applyWorkloads(ctx context.Context, want admissionco
 		return fmt.Errorf("reading the configuration %s: %w", admissionconfig.Workloads, err)
 	}
 	if err != nil {
-		ctrl.LoggerFrom(ctx).Error(errMissing, "Workloads are not looked at: install the chart again", "kind", "ValidatingWebhookConfiguration", "name", admissionconfig.Workloads)
+		ctrl.LoggerFrom(ctx).Error(errMissing, "Workloads are not looked at: install the chart again", "configuration", admissionconfig.Workloads)
 		return nil
 	}
 	if !admissionconfig.SameValidating(live.Webhooks, webhooks) {

@@ -1,8 +1,14 @@
 package integration
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
+	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,23 +17,29 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	applyadmissionv1 "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/admissionconfig"
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/test/builders"
 	"modelrights.dev/modelrights/webhooks"
 )
 
@@ -91,33 +103,59 @@ func (s *submitted) all() []audit.Entry {
 	return slices.Clone(s.entries)
 }
 
-// admission is an API server that calls the pod webhooks, with the rules that are installed in clusters.
+// admission is an API server that calls the webhooks of an operator, which writes the configurations itself, as in clusters.
 type admission struct {
 	config *rest.Config
 	client client.Client
 	rights *steeredRights
 	log    *submitted
+	// reviews are those that the operator was sent.
+	reviews *reviews
+	// configurations are kept by the operator.
+	configurations *controllers.WebhookReconciler
+	// stop ends the operator, and waits until it has ended.
+	stop func()
 }
 
 // startAdmission starts one for the specs of a container, which governs registry.example.com/governed/**.
 func startAdmission(ctx context.Context) *admission {
 	GinkgoHelper()
-	env := &envtest.Environment{WebhookInstallOptions: webhookConfigurations()}
-	a := &admission{config: startEnvironment(env), log: &submitted{}}
+	env := &envtest.Environment{}
+	config := startEnvironment(env)
 	DeferCleanup(env.Stop)
-	a.client = clientOf(a.config)
+	applyConfig(ctx, clientOf(config), "webhook")
+	return startOperator(ctx, env, "registry.example.com/governed/**")
+}
 
+// operatorSettings are those of an operator in the namespaces of config/.
+func operatorSettings() admissionconfig.Settings {
+	return admissionconfig.Settings{
+		ServiceNamespace: operatorNamespace, ServiceName: "modelrights-webhook",
+		MutatePodsPath: webhooks.MutatePodsPath(pathSecret), ValidatePodsPath: webhooks.ValidatePodsPath(pathSecret),
+		ValidateWorkloadsPath: webhooks.ValidateWorkloadsPath(pathSecret), ExemptNamespaces: []string{operatorNamespace, nodeNamespace},
+	}
+}
+
+// startOperator starts what of the operator admission needs: the snapshot, the webhooks and their configurations, and the
+// licences' status. It returns when all that the API server holds is in force.
+func startOperator(ctx context.Context, env *envtest.Environment, governed ...string) *admission {
+	GinkgoHelper()
+	a := &admission{config: env.Config, client: clientOf(env.Config), log: &submitted{}, reviews: &reviews{}}
 	install := env.WebhookInstallOptions
+	at := "https://" + net.JoinHostPort(install.LocalServingHost, strconv.Itoa(install.LocalServingPort))
 	mgr, err := ctrl.NewManager(a.config, ctrl.Options{
-		Scheme:  testScheme,
-		Metrics: metricsserver.Options{BindAddress: "0"},
-		Logger:  GinkgoLogr,
-		WebhookServer: webhook.NewServer(webhook.Options{
+		Scheme: testScheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: GinkgoLogr,
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+		WebhookServer: &reviewedServer{reviews: a.reviews, Server: webhook.NewServer(webhook.Options{
 			Host: install.LocalServingHost, Port: install.LocalServingPort, CertDir: install.LocalServingCertDir,
-		}),
+		})},
+		NewClient: func(config *rest.Config, options client.Options) (client.Client, error) {
+			c, err := client.New(config, options)
+			return &addressed{Client: c, at: at}, err
+		},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	store, err := rights.NewStore([]string{"registry.example.com/governed/**"}, mgr.GetCache(), mgr.GetAPIReader())
+	store, err := rights.NewStore(governed, mgr.GetCache(), mgr.GetAPIReader())
 	Expect(err).NotTo(HaveOccurred())
 	running, stop := context.WithCancel(context.Background())
 	waitForSync, err := store.Watch(running, mgr.GetCache())
@@ -126,43 +164,160 @@ func startAdmission(ctx context.Context) *admission {
 	Expect(webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
 		PathSecret: pathSecret, Rights: a.rights, Denials: webhooks.NewReporter(a.log, mgr.GetEventRecorder("modelrights-operator")),
 	})).To(Succeed())
+	a.configurations = &controllers.WebhookReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Settings: operatorSettings(),
+		Certificates: fixedCertificate(install.LocalServingCAData),
+	}
+	Expect(a.configurations.SetupWithManager(mgr)).To(Succeed())
 
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(running) }()
-	DeferCleanup(func() {
+	a.stop = sync.OnceFunc(func() {
 		stop()
 		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
 	})
+	DeferCleanup(a.stop)
 	Expect(waitForSync(ctx)).To(Succeed())
 	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "/readyz", http.NoBody)
+	Expect(err).NotTo(HaveOccurred())
+	Eventually(func() error { return a.configurations.Ready(request) }).WithTimeout(30 * time.Second).Should(Succeed())
+	a.synced(ctx)
+	for _, repository := range governed {
+		a.inForce(ctx, repository)
+	}
 	return a
 }
 
 // pathSecret is the part of the webhooks' paths that only the API server knows.
 var pathSecret = strings.Repeat("0123456789abcdef", 4)
 
-// webhookConfigurations are those that are installed in clusters, with the paths that the operator writes into them.
-func webhookConfigurations() envtest.WebhookInstallOptions {
-	GinkgoHelper()
-	var options envtest.WebhookInstallOptions
-	convert := func(from *unstructured.Unstructured, to any) {
-		Expect(runtime.DefaultUnstructuredConverter.FromUnstructured(from.Object, to)).To(Succeed())
+// fixedCertificate is a CA bundle that never changes.
+type fixedCertificate []byte
+
+func (c fixedCertificate) CABundle() []byte { return c }
+func (c fixedCertificate) OnChange(func())  {}
+func (c fixedCertificate) Verifies(bundle []byte) error {
+	if !bytes.Equal(bundle, c) {
+		return errors.New("another CA")
 	}
-	for _, object := range configManifests("webhook") {
-		switch object.GetKind() {
-		case "MutatingWebhookConfiguration":
-			configuration := &admissionregistrationv1.MutatingWebhookConfiguration{}
-			convert(object, configuration)
-			configuration.Webhooks[0].ClientConfig.Service.Path = ptr.To(webhooks.MutatePodsPath(pathSecret))
-			options.MutatingWebhooks = append(options.MutatingWebhooks, configuration)
-		case "ValidatingWebhookConfiguration":
-			configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-			convert(object, configuration)
-			configuration.Webhooks[0].ClientConfig.Service.Path = ptr.To(webhooks.ValidatePodsPath(pathSecret))
-			options.ValidatingWebhooks = append(options.ValidatingWebhooks, configuration)
+	return nil
+}
+
+// addressed writes webhook configurations with the address where the webhooks answer in tests, instead of the Service,
+// which the API server has no way to there; and reads them with the Service.
+type addressed struct {
+	client.Client
+	at string
+}
+
+func (a *addressed) Apply(ctx context.Context, object runtime.ApplyConfiguration, options ...client.ApplyOption) error {
+	switch o := object.(type) {
+	case *applyadmissionv1.MutatingWebhookConfigurationApplyConfiguration:
+		for i := range o.Webhooks {
+			a.address(o.Webhooks[i].ClientConfig)
+		}
+	case *applyadmissionv1.ValidatingWebhookConfigurationApplyConfiguration:
+		for i := range o.Webhooks {
+			a.address(o.Webhooks[i].ClientConfig)
 		}
 	}
-	return options
+	return a.Client.Apply(ctx, object, options...)
+}
+
+func (a *addressed) address(c *applyadmissionv1.WebhookClientConfigApplyConfiguration) {
+	c.URL, c.Service = ptr.To(a.at+*c.Service.Path), nil
+}
+
+func (a *addressed) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	if err := a.Client.Get(ctx, key, object, options...); err != nil {
+		return err
+	}
+	switch o := object.(type) {
+	case *admissionregistrationv1.MutatingWebhookConfiguration:
+		for i := range o.Webhooks {
+			a.named(&o.Webhooks[i].ClientConfig)
+		}
+	case *admissionregistrationv1.ValidatingWebhookConfiguration:
+		for i := range o.Webhooks {
+			a.named(&o.Webhooks[i].ClientConfig)
+		}
+	}
+	return nil
+}
+
+func (a *addressed) named(c *admissionregistrationv1.WebhookClientConfig) {
+	if path, ok := strings.CutPrefix(ptr.Deref(c.URL, ""), a.at); ok {
+		c.URL, c.Service = nil, &admissionregistrationv1.ServiceReference{
+			Namespace: operatorNamespace, Name: "modelrights-webhook", Path: &path, Port: ptr.To[int32](443),
+		}
+	}
+}
+
+// review is a review that the operator was sent.
+type review struct {
+	Operation              admissionv1.Operation
+	Namespace, Name, Image string
+}
+
+// reviews gathers reviews.
+type reviews struct {
+	mu  sync.Mutex
+	all []review
+}
+
+func (r *reviews) taken() []review {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
+}
+
+// of lists the reviews of pods whose name, or generated name, begins so.
+func (r *reviews) of(prefix string) []review {
+	return slices.DeleteFunc(r.taken(), func(v review) bool { return !strings.HasPrefix(v.Name, prefix) })
+}
+
+// reviewedServer notes the reviews that come in.
+type reviewedServer struct {
+	webhook.Server
+	reviews *reviews
+}
+
+func (s *reviewedServer) Register(path string, hook http.Handler) {
+	s.Server.Register(path, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		var asked admissionv1.AdmissionReview
+		var pod corev1.Pod
+		if json.Unmarshal(body, &asked) == nil && asked.Request != nil && json.Unmarshal(asked.Request.Object.Raw, &pod) == nil {
+			seen := review{
+				Operation: asked.Request.Operation, Namespace: asked.Request.Namespace, Name: cmp.Or(pod.Name, pod.GenerateName),
+			}
+			if len(pod.Spec.Containers) > 0 {
+				seen.Image = pod.Spec.Containers[0].Image
+			}
+			s.reviews.mu.Lock()
+			s.reviews.all = append(s.reviews.all, seen)
+			s.reviews.mu.Unlock()
+		}
+		hook.ServeHTTP(w, req)
+	}))
+}
+
+// inForce waits until the API server sends pods that use the repository to the operator.
+func (a *admission) inForce(ctx context.Context, repository string) {
+	GinkgoHelper()
+	image := strings.NewReplacer("**", "x", "*", "x").Replace(repository)
+	Eventually(func() []review {
+		before := len(a.reviews.taken())
+		_ = a.client.Create(ctx, builders.Pod("default", "in-force").Container("main", image).Obj(), client.DryRunAll)
+		return a.reviews.taken()[before:]
+	}).WithContext(ctx).WithTimeout(20*time.Second).WithPolling(20*time.Millisecond).
+		Should(ContainElement(HaveField("Image", image)), "%s is sent to the operator", repository)
 }
 
 // write creates objects and waits until the webhooks know them.
@@ -200,6 +355,17 @@ func (a *admission) synced(ctx context.Context) {
 			g.Expect(s.GrantsIn(namespace)).To(HaveLen(len(grants.Items)))
 		}
 	}).WithTimeout(10 * time.Second).WithPolling(20 * time.Millisecond).Should(Succeed())
+	var licenses v1alpha1.ModelLicenseList
+	Expect(a.client.List(ctx, &licenses)).To(Succeed())
+	for i := range licenses.Items {
+		Eventually(func() (bool, error) {
+			covered, _, err := a.configurations.Covers(ctx, &licenses.Items[i])
+			return covered, err
+		}).WithTimeout(10*time.Second).WithPolling(20*time.Millisecond).Should(BeTrue(), "the configurations cover licence %s", licenses.Items[i].Name)
+		for _, image := range licenses.Items[i].Spec.Images {
+			a.inForce(ctx, image.Repository)
+		}
+	}
 }
 
 // minor is the minor version of the API server.
