@@ -26,7 +26,7 @@ const (
 	shownCopies = 5
 	// settleIn is how long after the start no licence is said to be free of copies of which it was said before: until
 	// then not all pods have been compared.
-	settleIn = time.Minute
+	settleIn = 30 * time.Second
 )
 
 // CopyStatusReconciler keeps the condition CopiesDetected of licences: True while pods run copies of their images, False

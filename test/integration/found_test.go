@@ -72,9 +72,11 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 			pod(team, "ungranted", model):                                  v1alpha1.ReasonNoGrant,
 			pod(team, "governed", "registry.example.com/governed/model:1"): v1alpha1.ReasonUnlicensed,
 			pod(team, "by-id", "sha256:0123456789ab"):                      v1alpha1.ReasonImageID,
-			builders.Pod(team, "volume").ServiceAccount("llm").Container("server", "docker.io/library/busybox").
-				ImageVolume("model", model+"-mounted", "server").Obj(): v1alpha1.ReasonNoGrant,
 			fetching: v1alpha1.ReasonNoGrant,
+		}
+		if w.imageVolumes {
+			classes[builders.Pod(team, "volume").ServiceAccount("llm").Container("server", "docker.io/library/busybox").
+				ImageVolume("model", model+"-mounted", "server").Obj()] = v1alpha1.ReasonNoGrant
 		}
 		for p := range classes {
 			w.create(ctx, p)

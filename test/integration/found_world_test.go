@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"sync"
@@ -39,6 +40,8 @@ type foundWorld struct {
 	index  *copies.Index
 	layers *fakeLayers
 	stops  []func()
+	// imageVolumes says that the API server takes image volumes, and their digests in status.
+	imageVolumes bool
 }
 
 // fakeLayers is a registry that knows some images.
@@ -64,10 +67,21 @@ func (f *fakeLayers) has(image string, manifests ...copies.Manifest) {
 	f.images[image] = manifests
 }
 
+// times is how often an image was asked for.
+func (f *fakeLayers) times(image string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked[image]
+}
+
 func newFoundWorld(ctx context.Context) *foundWorld {
 	GinkgoHelper()
 	env := &envtest.Environment{}
-	w := &foundWorld{config: startEnvironment(env), index: &copies.Index{}, layers: &fakeLayers{images: map[string][]copies.Manifest{}, asked: map[string]int{}}}
+	imageVolumes := (&admission{config: cfg}).minor() >= imageVolumesSince
+	if imageVolumes {
+		env.ControlPlane.GetAPIServer().Configure().Set("feature-gates", "ImageVolumeWithDigest=true")
+	}
+	w := &foundWorld{imageVolumes: imageVolumes, config: startEnvironment(env), index: &copies.Index{}, layers: &fakeLayers{images: map[string][]copies.Manifest{}, asked: map[string]int{}}}
 	DeferCleanup(env.Stop)
 	DeferCleanup(func() {
 		for _, stop := range w.stops {
@@ -171,6 +185,7 @@ func (w *foundWorld) runs(ctx context.Context, pod *corev1.Pod, imageID string) 
 		Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, ImageID: imageID,
 		State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
 	}}
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
 	Expect(w.client.Status().Patch(ctx, pod, before)).To(Succeed())
 }
 
@@ -239,6 +254,6 @@ func (w *foundWorld) told(ctx context.Context, kind, namespace, name string) fun
 }
 
 // digestOf is a digest that stands for some content.
-func digestOf(content string) string {
-	return "sha256:" + strings.Repeat(fmt.Sprintf("%02x", content[0]), 32)
+func digestOf(parts ...string) string {
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(strings.Join(parts, "/"))))
 }
