@@ -24,7 +24,7 @@ const (
 	MaxString = 256 << 10
 	// MaxImage bounds Found.Image, and MaxPath Found.Path and Template.Path, in bytes; what is longer is cut off.
 	MaxImage = 1 << 10
-	MaxPath  = 1 << 10
+	MaxPath  = 512
 )
 
 // Found is one place in an object that names an image.
