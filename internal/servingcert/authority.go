@@ -57,6 +57,7 @@ type Authority struct {
 	former   []TrustedCA
 	trouble  string
 	withheld bool
+	waiting  bool
 }
 
 var (
@@ -124,7 +125,7 @@ func (a *Authority) ensure(ctx context.Context) error {
 	state, err := parseState(secret.Data)
 	a.tell(err)
 	now := a.options.Clock.Now()
-	next, steps, err := Plan(state, Seen{Published: a.published(ctx, state), Former: a.former}, a.options.Policy, now)
+	next, steps, err := Plan(state, Seen{Next: a.publication(ctx, state), Former: a.former}, a.options.Policy, now)
 	if err != nil {
 		return fmt.Errorf("planning the serving certificate: %w", err)
 	}
@@ -155,17 +156,28 @@ func (a *Authority) tell(err error) {
 	a.trouble = trouble
 }
 
-// published asks only when it matters. Not to know counts as no.
-func (a *Authority) published(ctx context.Context, state State) bool {
-	if state.Next == nil || !state.NextPublished.IsZero() {
-		return false
+// publication asks only while a CA is staged.
+func (a *Authority) publication(ctx context.Context, state State) Publication {
+	if state.Next == nil {
+		a.waiting = false
+		return PublicationUnknown
 	}
 	published, err := a.options.Published(ctx, state.Next.Certificate)
-	if err != nil {
+	switch {
+	case err != nil:
 		a.options.Log.Error(err, "cannot see whether the next CA is published")
-		return false
+		return PublicationUnknown
+	case published:
+		a.waiting = false
+		return Published
+	default:
+		if !a.waiting {
+			a.options.Log.Info("the next CA waits until every webhook configuration and the node driver's ConfigMap hold it",
+				"subject", state.Next.Certificate.Subject.String())
+		}
+		a.waiting = true
+		return Unpublished
 	}
-	return published
 }
 
 // mayAct bounds how often the unforeseen is done.

@@ -29,7 +29,7 @@ type dated[T any] struct {
 // operate lets a replica look at the Secret.
 func (w *world) operate() {
 	w.t.Helper()
-	next, steps, err := Plan(w.state, Seen{Published: w.published(), Former: w.state.Trusted}, w.policy, w.now)
+	next, steps, err := Plan(w.state, Seen{Next: w.publication(), Former: w.state.Trusted}, w.policy, w.now)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -54,10 +54,10 @@ func (w *world) operate() {
 	}
 }
 
-// published says whether the objects of the API hold the next CA.
-func (w *world) published() bool {
+// publication says whether the objects of the API hold the next CA.
+func (w *world) publication() Publication {
 	if w.state.Next == nil || len(w.bundles) == 0 {
-		return false
+		return PublicationUnknown
 	}
 	var live []*x509.Certificate
 	for _, bundle := range w.bundles {
@@ -65,7 +65,10 @@ func (w *world) published() bool {
 			live = bundle.value
 		}
 	}
-	return contains(live, w.state.Next.Certificate)
+	if contains(live, w.state.Next.Certificate) {
+		return Published
+	}
+	return Unpublished
 }
 
 // held are the bundles that some consumer may still hold: those published within the propagation time, and the one before.

@@ -165,7 +165,7 @@ func TestHeldBack(t *testing.T) {
 		clock.SetTime(ready.Add(-testPolicy.Propagation))
 		k.observe(secretOf(t, state))
 		clock.SetTime(ready)
-		next, _ := plan(t, state, Seen{}, ready)
+		next, _ := plan(t, state, Seen{Next: Published}, ready)
 		k.observe(secretOf(t, next))
 		if !served(t, k).Leaf.Equal(next.Leaf.Leaf) {
 			t.Error("holds it back")
@@ -261,7 +261,7 @@ func TestMetrics(t *testing.T) {
 	if got := value(t, registry, "modelrights_certificate_expiration_timestamp_seconds", certificateCA); got != float64(state.Active.Certificate.NotAfter.Unix()) {
 		t.Errorf("the CA ends at %v: it is the one that signed which counts", got)
 	}
-	state, _ = plan(t, state, Seen{}, ready)
+	state, _ = plan(t, state, Seen{Next: Published}, ready)
 	k.observe(secretOf(t, state))
 	if got := value(t, registry, "modelrights_certificate_expiration_timestamp_seconds", certificateCA); got != float64(state.Active.Certificate.NotAfter.Unix()) {
 		t.Errorf("after the exchange the CA ends at %v", got)

@@ -27,11 +27,20 @@ type Step struct {
 	Urgent bool
 }
 
+// Publication says whether every consumer has been seen to be told to trust a CA.
+type Publication int
+
+// What is known of a publication.
+const (
+	PublicationUnknown Publication = iota
+	Unpublished
+	Published
+)
+
 // Seen is what a replica knows beside the Secret.
 type Seen struct {
-	// Published says that every consumer has been seen to be told to trust the next CA. It counts only where one is
-	// staged and not known to be published.
-	Published bool
+	// Next is the publication of the next CA, where one is staged.
+	Next Publication
 	// Former is the bundle that the replica saw last.
 	Former []TrustedCA
 }
@@ -48,8 +57,8 @@ func Plan(state State, seen Seen, policy Policy, now time.Time) (State, []Step, 
 	p := planner{State: state, policy: policy, now: now}
 	p.Trusted = slices.Clone(state.Trusted)
 	p.recall(seen.Former)
-	p.considerNext(seen.Published)
-	if err := p.chooseSigner(); err != nil {
+	p.considerNext(seen.Next)
+	if err := p.chooseSigner(seen.Next); err != nil {
 		return state, nil, err
 	}
 	if err := p.renewLeaf(); err != nil {
@@ -98,7 +107,7 @@ func (p *planner) recall(former []TrustedCA) {
 }
 
 // considerNext keeps the record of since when the next CA has been published.
-func (p *planner) considerNext(published bool) {
+func (p *planner) considerNext(publication Publication) {
 	if p.Next == nil {
 		p.NextPublished = time.Time{}
 		return
@@ -108,18 +117,22 @@ func (p *planner) considerNext(published bool) {
 		p.Next, p.NextPublished = nil, time.Time{}
 		return
 	}
+	switch {
 	// A time that lies ahead was written when the clock was, and says nothing.
-	if p.NextPublished.After(p.now) || (p.NextPublished.IsZero() && published) {
+	case publication == Published && (p.NextPublished.IsZero() || p.NextPublished.After(p.now)):
 		p.NextPublished = p.now
 		p.step("the next CA is published everywhere", certificateCA, p.Next.Certificate, false, false)
+	case publication == Unpublished && !p.NextPublished.IsZero():
+		p.NextPublished = time.Time{}
+		p.step("the next CA is no longer published everywhere", certificateCA, p.Next.Certificate, false, false)
 	}
 }
 
 // chooseSigner decides which CA signs, and stages the next one in time.
-func (p *planner) chooseSigner() error {
+func (p *planner) chooseSigner(publication Publication) error {
 	activeUsable := p.Active != nil && validAt(p.Active.Certificate, p.now)
 	nextUsable := p.Next != nil && validAt(p.Next.Certificate, p.now)
-	settled := nextUsable && !p.NextPublished.IsZero() && !p.now.Before(p.NextPublished.Add(p.policy.Propagation))
+	settled := nextUsable && publication == Published && !p.NextPublished.IsZero() && !p.now.Before(p.NextPublished.Add(p.policy.Propagation))
 	switch serving := p.serves(); {
 	case settled:
 		p.activateNext("the next CA signs from now on", false)

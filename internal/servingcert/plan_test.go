@@ -2,7 +2,11 @@ package servingcert
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"slices"
 	"testing"
 	"time"
@@ -43,7 +47,7 @@ func staged(t *testing.T) (State, time.Time) {
 	if state.Next == nil {
 		t.Fatal("no CA is staged")
 	}
-	state, _ = plan(t, state, Seen{Published: true}, now)
+	state, _ = plan(t, state, Seen{Next: Published}, now)
 	return state, now.Add(testPolicy.Propagation)
 }
 
@@ -182,6 +186,41 @@ func adopt(t *testing.T, data map[string][]byte, ca *CA) {
 	}
 }
 
+// TestOlderSecret: the RSA authority of an earlier version, in PKCS #1, is taken over and signs on.
+func TestOlderSecret(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "modelrights-ca"}, NotBefore: start.Add(-time.Hour), NotAfter: start.Add(10 * 365 * day),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+	}
+	certificate, err := create(template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := &CA{Certificate: certificate, Key: key}
+	leaf, err := newLeaf(older, testPolicy, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := encode(t, State{Trusted: []TrustedCA{{Certificate: certificate}}, Active: older, Leaf: leaf})
+	data[caPrivateKeyKey] = pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	delete(data, scheduleKey)
+	state, err := parseState(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, steps := plan(t, state, Seen{}, start.Add(day)); len(steps) > 0 {
+		t.Errorf("changed: %v", steps)
+	}
+	renewed, steps := plan(t, state, Seen{}, start.Add(61*day))
+	if len(steps) != 1 || renewed.Leaf.Leaf.CheckSignatureFrom(certificate) != nil {
+		t.Errorf("does not sign on: %v", steps)
+	}
+}
+
 // TestStages holds each stage of the exchange of a CA.
 func TestStages(t *testing.T) {
 	t.Run("a CA is staged a year before the end, and signs nothing", func(t *testing.T) {
@@ -191,7 +230,7 @@ func TestStages(t *testing.T) {
 		if early.Next != nil {
 			t.Error("staged too early")
 		}
-		late, _ := plan(t, state, Seen{Published: true}, due.Add(time.Hour))
+		late, _ := plan(t, state, Seen{Next: Published}, due.Add(time.Hour))
 		if late.Next == nil || !late.Trusted[0].Certificate.Equal(late.Next.Certificate) || len(late.Trusted) != 2 {
 			t.Fatal("not staged in front of the bundle")
 		}
@@ -204,11 +243,18 @@ func TestStages(t *testing.T) {
 	})
 	t.Run("it signs when it has been published for the propagation time", func(t *testing.T) {
 		state, ready := staged(t)
-		early, steps := plan(t, state, Seen{}, ready.Add(-time.Second))
+		early, steps := plan(t, state, Seen{Next: Published}, ready.Add(-time.Second))
 		if len(steps) > 0 || !early.Active.Certificate.Equal(state.Active.Certificate) {
 			t.Error("signs too early")
 		}
-		late, _ := plan(t, state, Seen{}, ready)
+		if unseen, steps := plan(t, state, Seen{}, ready); len(steps) > 0 || unseen.Next == nil {
+			t.Error("signs though nobody looked")
+		}
+		withdrawn, _ := plan(t, state, Seen{Next: Unpublished}, ready)
+		if withdrawn.Next == nil || !withdrawn.NextPublished.IsZero() {
+			t.Error("signs though a consumer has lost it again")
+		}
+		late, _ := plan(t, state, Seen{Next: Published}, ready)
 		if !late.Active.Certificate.Equal(state.Next.Certificate) || late.Leaf.Leaf.CheckSignatureFrom(state.Next.Certificate) != nil {
 			t.Fatal("does not sign")
 		}
@@ -218,9 +264,8 @@ func TestStages(t *testing.T) {
 	})
 	t.Run("the former CA stays until its last leaf has ended", func(t *testing.T) {
 		state, now := staged(t)
-		state, _ = plan(t, state, Seen{}, now.Add(-time.Minute)) // its last leaf may be new
 		last, former := state.Leaf.Leaf, state.Active.Certificate
-		state, _ = plan(t, state, Seen{}, now)
+		state, _ = plan(t, state, Seen{Next: Published}, now)
 		trusts := func(at time.Time) bool {
 			later, _ := plan(t, state, Seen{}, at)
 			return contains(later.certificates(), former)
@@ -245,7 +290,7 @@ func TestStages(t *testing.T) {
 	t.Run("a publication in the future says nothing", func(t *testing.T) {
 		state, ready := staged(t)
 		state.NextPublished = ready.Add(1000 * day)
-		state, _ = plan(t, state, Seen{}, ready)
+		state, _ = plan(t, state, Seen{Next: Published}, ready)
 		if !state.NextPublished.Equal(ready) {
 			t.Errorf("published at %s", state.NextPublished)
 		}
