@@ -10,16 +10,21 @@ import (
 )
 
 // etcd speaks the JSON form of etcd's own API, which its server offers beside gRPC.
-type etcd struct{ url string }
+type etcd struct {
+	url    string
+	client *http.Client
+}
+
+func newEtcd(url string) *etcd {
+	transport := &http.Transport{MaxIdleConnsPerHost: writers}
+	return &etcd{url: url, client: &http.Client{Transport: transport}}
+}
 
 // pair is a key and its value.
 type pair struct {
 	Key   []byte `json:"key"`
 	Value []byte `json:"value"`
 }
-
-// maxOperations is how many operations etcd takes in a transaction, by default.
-const maxOperations = 128
 
 func (e *etcd) get(ctx context.Context, key string) ([]byte, error) {
 	var answer struct {
@@ -34,17 +39,8 @@ func (e *etcd) get(ctx context.Context, key string) ([]byte, error) {
 	return answer.Pairs[0].Value, nil
 }
 
-// put writes up to maxOperations pairs in one transaction.
-func (e *etcd) put(ctx context.Context, pairs []pair) error {
-	type operation struct {
-		Put pair `json:"requestPut"`
-	}
-	operations := make([]operation, len(pairs))
-	for i := range pairs {
-		operations[i].Put = pairs[i]
-	}
-	return e.call(ctx, "txn", map[string]any{"success": operations}, &struct{}{})
-}
+// put writes one pair. Several in one transaction would share a revision, which the API server's caches do not expect.
+func (e *etcd) put(ctx context.Context, p pair) error { return e.call(ctx, "put", p, &struct{}{}) }
 
 func (e *etcd) call(ctx context.Context, method string, question, answer any) error {
 	body, err := json.Marshal(question)
@@ -55,7 +51,7 @@ func (e *etcd) call(ctx context.Context, method string, question, answer any) er
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := e.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}

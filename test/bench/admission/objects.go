@@ -28,7 +28,8 @@ const (
 	// than the webhooks' condition has room for.
 	licensors = 100
 
-	registry     = "registry.example.com"
+	// registry is one at which nobody listens, on this machine: no registry is asked for anything.
+	registry     = "localhost:1"
 	governed     = registry + "/models/**"
 	serviceAcct  = "inference"
 	keySecretKey = "identity"

@@ -19,7 +19,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
@@ -54,29 +53,12 @@ func buildOperator(ctx context.Context, root, dir string) (string, error) {
 func installOperator(ctx context.Context, p *controlPlane, root string, ports operatorPorts) error {
 	var paths []string
 	for _, path := range []string{
-		"manager/namespace.yaml", "manager/serviceaccount.yaml", "node/namespace.yaml", "node/csidriver.yaml", "rbac", "policy",
+		"manager/namespace.yaml", "manager/serviceaccount.yaml", "node/namespace.yaml", "node/csidriver.yaml", "rbac", "policy", "webhook",
 	} {
 		paths = append(paths, filepath.Join(root, "config", path))
 	}
 	if err := p.apply(ctx, paths...); err != nil {
 		return err
-	}
-	objects, err := manifests(filepath.Join(root, "config/webhook"))
-	if err != nil {
-		return err
-	}
-	for _, o := range objects {
-		hooks, _, _ := unstructured.NestedSlice(o.Object, "webhooks")
-		for _, h := range hooks {
-			e := h.(map[string]any)["namespaceSelector"].(map[string]any)["matchExpressions"].([]any)[0].(map[string]any)
-			e["values"] = append(e["values"].([]any), namespaceNone, namespaceEmpty, namespacePolicy)
-		}
-		if len(hooks) > 0 {
-			unstructured.SetNestedSlice(o.Object, hooks, "webhooks")
-		}
-		if err := p.create(ctx, o); err != nil {
-			return err
-		}
 	}
 	if err := p.service(ctx, operatorNamespace, "modelrights-webhook", "webhook", ports.webhook); err != nil {
 		return err
@@ -110,6 +92,8 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", ports.probes),
 		fmt.Sprintf("--pprof-bind-address=127.0.0.1:%d", ports.pprof),
 		"--governed-repository="+governed,
+		"--resolve-interval=24h", // there is no registry
+		"--exempt-namespace="+namespaceNone, "--exempt-namespace="+namespaceEmpty, "--exempt-namespace="+namespacePolicy,
 	)
 	process := exec.Command(binary, args...) //nolint:noctx // it is stopped by stop, so that it can end in order
 	limit := container.Resources.Limits.Memory().Value()

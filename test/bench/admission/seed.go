@@ -16,7 +16,7 @@ import (
 )
 
 // writers is how many clients write at once.
-const writers = 16
+const writers = 32
 
 // seeder writes licences and grants.
 type seeder struct {
@@ -38,7 +38,7 @@ func newSeeder(p *controlPlane, direct bool) (*seeder, error) {
 		return nil, err
 	}
 	return &seeder{
-		plane: p, etcd: &etcd{url: strings.TrimSuffix(p.environment.ControlPlane.Etcd.URL.String(), "/")},
+		plane: p, etcd: newEtcd(strings.TrimSuffix(p.environment.ControlPlane.Etcd.URL.String(), "/")),
 		end: time.Now().Add(365 * 24 * time.Hour).Truncate(time.Second), identity: identity.String(), direct: direct,
 	}, nil
 }
@@ -108,16 +108,10 @@ func (s *seeder) copyAll(ctx context.Context, objects []client.Object) error {
 		return fmt.Errorf("%s in etcd: %w", client.ObjectKeyFromObject(of), err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(writers / 4)
-	for len(objects) > 0 {
-		some := objects[:min(len(objects), maxOperations)]
-		objects = objects[len(some):]
+	group.SetLimit(writers)
+	for _, o := range objects {
 		group.Go(func() error {
-			pairs := make([]pair, len(some))
-			for i, o := range some {
-				pairs[i] = pair{Key: []byte(storageKey(o)), Value: renamed(stored, &meta, o)}
-			}
-			return s.etcd.put(ctx, pairs)
+			return s.etcd.put(ctx, pair{Key: []byte(storageKey(o)), Value: renamed(stored, &meta, o)})
 		})
 	}
 	return group.Wait()
