@@ -142,34 +142,51 @@ func FuzzExplain(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, image, namespace, account, license string, seconds int64, shape uint16) {
-		s := shapedSnapshot(t, shape)
 		at := now.Add(time.Duration(seconds % 7200 * int64(time.Second)))
 		r := Request{Image: image, Namespace: namespace, ServiceAccount: account, License: license}
-		d, e := Decide(r, s, at), Explain(r, s, at)
-		if fmt.Sprintf("%+v", d) != fmt.Sprintf("%+v", e.Decision) {
-			t.Fatalf("decided\n%+v\nexplained\n%+v", d, e.Decision)
-		}
-		if e.Reason != d.Reason || e.Message != d.Message() || e.Remedy != d.Remedy() || e.Fixer != d.Fixer() || d.Refused() && e.Fixer == "" {
-			t.Fatalf("explained in other words: %+v", e)
-		}
-		entitled := false
-		for _, l := range e.Licenses {
-			if len(l.Checks) != len(licenseChecks)+1 {
-				t.Fatalf("licence %s has %d checks", l.Name, len(l.Checks))
-			}
-			consistent(t, l.Checks)
-			entitled = entitled || l.Checks[len(l.Checks)-1].Outcome == Passed
-			for _, g := range l.Grants {
-				if len(g.Checks) != len(grantChecks) {
-					t.Fatalf("grant %s has %d checks", g.Name, len(g.Checks))
-				}
-				consistent(t, g.Checks)
-			}
-		}
-		if entitled != d.Entitled() {
-			t.Fatalf("a licence entitles: %t, but the decision is %s", entitled, d.Reason)
-		}
+		checkExplained(t, r, shapedSnapshot(t, shape), at)
 	})
+}
+
+// TestExplanationIsTheDecision goes through snapshots of every kind, ties included.
+func TestExplanationIsTheDecision(t *testing.T) {
+	for shape := uint16(0); shape < 1<<14; shape += 5 {
+		s := shapedSnapshot(t, shape)
+		for _, image := range []string{chatImage, chatImage + "@" + index, chatImage + "@" + forged} {
+			for _, at := range []time.Time{now, now.Add(2 * time.Hour)} {
+				checkExplained(t, Request{Image: image, Namespace: "ml-prod", ServiceAccount: "llm"}, s, at)
+			}
+		}
+	}
+}
+
+// checkExplained: the explanation is of the very decision, and holds together.
+func checkExplained(t *testing.T, r Request, s *Snapshot, at time.Time) {
+	t.Helper()
+	d, e := Decide(r, s, at), Explain(r, s, at)
+	if fmt.Sprintf("%+v", d) != fmt.Sprintf("%+v", e.Decision) {
+		t.Fatalf("decided\n%+v\nexplained\n%+v", d, e.Decision)
+	}
+	if e.Reason != d.Reason || e.Message != d.Message() || e.Remedy != d.Remedy() || e.Fixer != d.Fixer() || d.Refused() && e.Fixer == "" {
+		t.Fatalf("explained in other words: %+v", e)
+	}
+	entitled := false
+	for _, l := range e.Licenses {
+		if len(l.Checks) != len(licenseChecks)+1 {
+			t.Fatalf("licence %s has %d checks", l.Name, len(l.Checks))
+		}
+		consistent(t, l.Checks)
+		entitled = entitled || l.Checks[len(l.Checks)-1].Outcome == Passed
+		for _, g := range l.Grants {
+			if len(g.Checks) != len(grantChecks) {
+				t.Fatalf("grant %s has %d checks", g.Name, len(g.Checks))
+			}
+			consistent(t, g.Checks)
+		}
+	}
+	if entitled != d.Entitled() {
+		t.Fatalf("a licence entitles: %t, but the decision is %s", entitled, d.Reason)
+	}
 }
 
 // consistent: nothing passes or fails behind a check that failed, and what failed is explained.
@@ -218,7 +235,7 @@ func shapedSnapshot(t testing.TB, shape uint16) *Snapshot {
 	}
 	objects := []any{a.Obj()}
 	if on(9) {
-		objects = append(objects, ga.Obj())
+		objects = append(objects, ga.Obj(), builders.Grant("ml-prod", "gz", "acme-chat").ServiceAccount("web").Obj())
 	}
 	if on(10) {
 		objects = append(objects, grantOf("acme-chat"))
