@@ -96,4 +96,6 @@ const (
 )
 
 // sameRunningImages says whether a node reports the same images of two states of a pod.
-func sameRunningImages(a, b *corev1.Pod) bool { return slices.Equal(runningImages(a), runningImages(b)) }
+func sameRunningImages(a, b *corev1.Pod) bool {
+	return slices.Equal(runningImages(a), runningImages(b))
+}

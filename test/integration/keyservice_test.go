@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/types"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -234,6 +235,39 @@ var _ = Describe("Key service", Ordered, func() {
 			p.Status.Phase = corev1.PodSucceeded
 			Expect(w.client.Status().Update(ctx, p)).To(Succeed())
 			refused(ctx, driver, asked(ctx, p), v1alpha1.ReasonPodGone)
+		})
+		It("a pod in a namespace that admission exempts", func(ctx SpecContext) {
+			w.account(ctx, metav1.NamespaceSystem, team)
+			p := w.pod(ctx, builders.Pod(metav1.NamespaceSystem, team).ServiceAccount(team).Container("server", model).KeyVolume(license, "server"), "node-a")
+			refused(ctx, driver, asked(ctx, p), v1alpha1.ReasonNoGrant)
+			Expect(w.entries(ctx, audit.KeyReleased, p)).To(BeEmpty())
+		})
+		It("a static pod, for which there is no token", func(ctx SpecContext) {
+			request := asked(ctx, entitled(ctx))
+			static := builders.Pod(team, "static-node-a").Annotation(corev1.MirrorPodAnnotationKey, "hash").Container("server", model).KeyVolume(license, "server")
+			p := w.pod(ctx, static, "node-a")
+			request.Volume.PodName, request.Volume.PodUID = p.Name, string(p.UID)
+			refused(ctx, driver, request, v1alpha1.ReasonPodMismatch)
+			request.PodToken = ""
+			refused(ctx, driver, request, v1alpha1.ReasonUnauthenticated)
+			bound := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+				Audiences: []string{protocol.AudiencePod}, BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: p.Name, UID: p.UID},
+			}}
+			sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: account}}
+			Expect(w.client.SubResource("token").Create(ctx, sa, bound)).NotTo(Succeed())
+		})
+		It("a pod that runs a copy under another name, whatever the node reports", func(ctx SpecContext) {
+			p := w.pod(ctx, pod("llm").Container("server", "elsewhere.example.com/renamed:1").KeyVolume(license, "server"), "node-a")
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "server", Image: model, ImageID: "registry.example.com/models/chat-7b@" + digestOf(model)}}
+			Expect(w.client.Status().Update(ctx, p)).To(Succeed())
+			refused(ctx, driver, asked(ctx, p), v1alpha1.ReasonModelNotReferenced)
+		})
+		It("a pod whose condition says that it is licensed", func(ctx SpecContext) {
+			w.account(ctx, team, "forger")
+			p := w.pod(ctx, builders.Pod(team, "llm").ServiceAccount("forger").Container("server", model).KeyVolume(license, "server"), "node-a")
+			p.Status.Conditions = []corev1.PodCondition{{Type: v1alpha1.PodConditionLicensed, Status: corev1.ConditionTrue, Reason: string(v1alpha1.ReasonEntitled)}}
+			Expect(w.client.Status().Update(ctx, p)).To(Succeed())
+			refused(ctx, driver, asked(ctx, p), v1alpha1.ReasonSubjectNotGranted)
 		})
 		It("an entitled account in a pod without a licensed image", func(ctx SpecContext) {
 			p := w.pod(ctx, pod("llm").Container("server", "docker.io/library/busybox").KeyVolume(license, "server"), "node-a")
