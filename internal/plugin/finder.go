@@ -16,7 +16,7 @@ var confidences = []string{string(images.Declared), string(images.Inferred), str
 // addTableFlag adds the flag that extends the table of kinds whose images cannot be guessed.
 func addTableFlag(cmd *cobra.Command, tables *[]string) {
 	cmd.Flags().StringArrayVar(tables, "workload-table", nil,
-		"File that says where custom resources name images, in the format of the Helm value of that name. Its entries come before those that are built in. May be repeated.")
+		"File that says where custom resources name images: {workloads: [...]}, with entries as in the chart's value workloads.table. They count before those that are built in. May be repeated.")
 	cobra.CheckErr(cmd.MarkFlagFilename("workload-table", "yaml", "yml", "json"))
 }
 

@@ -35,6 +35,7 @@ func TestImages(t *testing.T) {
 		"images-inferred":   {args: []string{"-f", "testdata/images.yaml", "--confidence", "inferred,unresolved", "--no-headers"}},
 		"images-broken":     {args: []string{"-f", "testdata/broken.yaml"}, status: StatusError, err: brokenErrors},
 		"images-stdin":      {args: []string{"-f", "-"}, stdin: `{"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"name": "a"}, "spec": {"containers": [{"image": "b"}]}}]}`},
+		"images-table":      {args: []string{"-f", "-", "--workload-table", "testdata/table.yaml"}, stdin: `{"apiVersion": "serving.example.com/v1", "kind": "Model", "metadata": {"name": "m"}, "spec": {"engine": {"container": "registry.example.com/engine:1"}}}`},
 		"images-none":       {args: []string{"-f", "-"}, stdin: "kind: ConfigMap\napiVersion: v1\ndata: {a: b}\n", err: "No images found.\n"},
 		"images-fail-on":    {args: []string{"-f", "testdata/chat.yaml", "--fail-on", "unresolved"}, status: StatusFindings, err: "error: 1 reference unresolved (--fail-on)\n"},
 		"images-fail-on-ok": {args: []string{"-f", "testdata/chat.yaml", "--confidence", "unresolved", "--fail-on", "inferred"}, status: StatusFindings, err: "error: 1 reference inferred (--fail-on)\n"},
