@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -13,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -47,12 +47,25 @@ func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager
 		For(&v1alpha1.ModelGrant{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.ModelLicense{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.grants(ctx, client.MatchingFields{indexGrantLicense: o.GetName()})
-		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		}), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, licenseTurned))).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.grants(ctx, client.InNamespace(o.GetName()))
 		}), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: objectWorkers}).
 		Complete(r)
+}
+
+// licenseTurned lets a licence's update pass if its readiness has another reason now: it has begun or ended. Its grants
+// need no timers of their own then, of which there would be as many as grants.
+var licenseTurned = predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*v1alpha1.ModelLicense)
+		after, ok2 := e.ObjectNew.(*v1alpha1.ModelLicense)
+		return !ok1 || !ok2 || readyChanged(before.Status.Conditions, after.Status.Conditions)
+	},
+	CreateFunc:  func(event.CreateEvent) bool { return false },
+	DeleteFunc:  func(event.DeleteEvent) bool { return false },
+	GenericFunc: func(event.GenericEvent) bool { return false },
 }
 
 func (r *GrantReconciler) grants(ctx context.Context, of client.ListOption) []reconcile.Request {
@@ -97,15 +110,9 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		return ctrl.Result{}, fmt.Errorf("reading namespace %s: %w", grant.Namespace, err)
 	}
 
-	at := r.Clock.Now()
-	verdict := entitlement.DecideGrant(&grant, license, namespace.Labels, at)
-	result := ctrl.Result{}
-	if !verdict.Until.IsZero() {
-		result.RequeueAfter = max(verdict.Until.Sub(at), time.Second)
-	}
-	status := grantStatus(&grant, license, verdict)
+	status := grantStatus(&grant, license, entitlement.DecideGrant(&grant, license, namespace.Labels, r.Clock.Now()))
 	if equality.Semantic.DeepEqual(status, grant.Status) {
-		return result, nil
+		return ctrl.Result{}, nil
 	}
 	changed := readyChanged(grant.Status.Conditions, status.Conditions)
 	grant.Status = status
@@ -115,7 +122,7 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 	if changed {
 		readinessEvent(r.Events, &grant, status.Conditions)
 	}
-	return result, nil
+	return ctrl.Result{}, nil
 }
 
 // grantStatus computes the status from the verdict. A grant whose licence has not begun waits by itself; any other

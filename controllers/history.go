@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unique"
 
 	"github.com/gowebpki/jcs"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,8 +37,10 @@ type incarnation struct {
 	name       types.NamespacedName
 	uid        types.UID
 	generation int64
-	// license is the licence that a grant names; detail is what the spec said, in words, and its hash.
-	license, detail string
+	// license is the licence that a grant names; detail is what the spec said, in words, and its hash, which the grants of
+	// a licence to the same service accounts share.
+	license string
+	detail  unique.Handle[string]
 }
 
 // incarnationOf describes an object whose spec says so much in words.
@@ -48,7 +51,7 @@ func incarnationOf(o client.Object, spec any, license, words string) (incarnatio
 	}
 	return incarnation{
 		name: client.ObjectKeyFromObject(o), uid: o.GetUID(), generation: o.GetGeneration(),
-		license: license, detail: fmt.Sprintf("%s; spec sha256:%s", words, hash),
+		license: license, detail: unique.Make(fmt.Sprintf("%s; spec sha256:%s", words, hash)),
 	}, nil
 }
 
@@ -157,7 +160,7 @@ func licenseEntry(i incarnation, c change) audit.Entry {
 	return audit.Entry{
 		Type:    [...]audit.Type{created: audit.LicenseCreated, changed: audit.LicenseChanged, deleted: audit.LicenseDeleted}[c],
 		License: audit.ObjectOf(i.meta()),
-		Message: bounded(i.detail),
+		Message: bounded(i.detail.Value()),
 	}
 }
 
@@ -167,7 +170,7 @@ func grantEntry(i incarnation, c change) audit.Entry {
 		Namespace: i.name.Namespace,
 		Grant:     audit.ObjectOf(i.meta()),
 		License:   audit.Object{Name: i.license},
-		Message:   bounded(i.detail),
+		Message:   bounded(i.detail.Value()),
 	}
 }
 

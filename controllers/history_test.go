@@ -70,8 +70,8 @@ func TestEntriesSayWhatWasGranted(t *testing.T) {
 	}
 	grant.Spec.Subjects[0].Name = "other"
 	after, err := grantIncarnation(grant)
-	if err != nil || before.detail == after.detail {
-		t.Errorf("%q, %v: another spec must have another hash than %q", after.detail, err, before.detail)
+	if err != nil || before.detail.Value() == after.detail.Value() {
+		t.Errorf("%q, %v: another spec must have another hash than %q", after.detail.Value(), err, before.detail.Value())
 	}
 }
 

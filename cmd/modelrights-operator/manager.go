@@ -103,6 +103,7 @@ func managerOptions(o options, keeper *servingcert.Keeper) manager.Options {
 			ByObject: map[client.Object]cache.ByObject{
 				controllers.CustomResourceDefinitions(): {Transform: controllers.TrimCRD},
 				&corev1.Pod{}:                           {Transform: controllers.TrimPod},
+				&v1alpha1.ModelGrant{}:                  {Transform: controllers.TrimGrant},
 				&corev1.Node{}:                          {Transform: controllers.TrimNode},
 				&corev1.Secret{}:                        {Namespaces: map[string]cache.Config{o.namespace: {}}, Transform: servingcert.TrimSecret},
 				&corev1.ConfigMap{}:                     {Namespaces: bundleNamespaces(o), Field: fields.OneTermEqualSelector(metav1.ObjectNameField, servingcert.BundleName)},
