@@ -12,7 +12,7 @@ import (
 
 // question is a request, as it is put to one of a licence's images.
 type question struct {
-	*Request
+	Request
 	coverage
 	ref images.Reference
 	now time.Time

@@ -62,8 +62,9 @@ func Decide(r Request, s *Snapshot, now time.Time) Decision {
 	}
 	var best Decision
 	furthest := -1
-	for _, c := range found {
-		d, stage := decideLicense(&question{Request: &r, ref: ref, coverage: c, now: now}, s)
+	q := &question{Request: r, ref: ref, now: now}
+	for _, q.coverage = range found {
+		d, stage := decideLicense(q, s)
 		if d.Reason == v1alpha1.ReasonEntitled {
 			return d
 		}
@@ -120,7 +121,7 @@ func byLicense(a, b coverage) int {
 
 // decideLicense runs the chains for one licence and says how far they got.
 func decideLicense(q *question, s *Snapshot) (Decision, int) {
-	d := Decision{Request: *q.Request, License: q.license.ModelLicense}
+	d := Decision{Request: q.Request, License: q.license.ModelLicense}
 	for i := range licenseChecks {
 		if d.Reason = licenseChecks[i].ask(q); d.Reason != "" {
 			return d, i

@@ -81,7 +81,7 @@ func Explain(r Request, s *Snapshot, now time.Time) Explanation {
 	e.Decision = Decision{Request: r, Reason: reason}
 	furthest := -1
 	for _, c := range found {
-		l, d, stage := explainLicense(&question{Request: &r, ref: ref, coverage: c, now: now}, s)
+		l, d, stage := explainLicense(&question{Request: r, ref: ref, coverage: c, now: now}, s)
 		e.Licenses = append(e.Licenses, l)
 		if !e.Decision.Entitled() && stage > furthest {
 			e.Decision, furthest = d, stage
@@ -118,7 +118,7 @@ func failed(name string, d Decision) Check {
 // explainLicense is decideLicense in many words: every grant is asked, also after one that entitles.
 func explainLicense(q *question, s *Snapshot) (LicenseExplanation, Decision, int) {
 	e := LicenseExplanation{Name: q.license.Name, Repository: q.licensedImage().Repository}
-	d := Decision{Request: *q.Request, License: q.license.ModelLicense}
+	d := Decision{Request: q.Request, License: q.license.ModelLicense}
 	stage := 0
 	for _, check := range licenseChecks {
 		if d.Reason != "" {
@@ -174,7 +174,7 @@ func explainGrant(q *question, g *grant, reached bool) (GrantExplanation, v1alph
 			continue
 		}
 		if reason = check.ask(q, g); reason != "" {
-			at := Decision{Request: *q.Request, License: q.license.ModelLicense, Grant: g.ModelGrant, Reason: reason}
+			at := Decision{Request: q.Request, License: q.license.ModelLicense, Grant: g.ModelGrant, Reason: reason}
 			e.Checks = append(e.Checks, failed(check.name, at))
 			continue
 		}

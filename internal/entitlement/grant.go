@@ -31,7 +31,7 @@ func DecideGrant(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, namespaceLabe
 	verdict := GrantVerdict{Until: nextChange(l, now)}
 	license, compiled := compileLicense(l), compileGrant(g)
 	q := &question{
-		Request: &Request{Namespace: g.Namespace, NamespaceLabels: namespaceLabels}, coverage: coverage{license: license}, now: now,
+		Request: Request{Namespace: g.Namespace, NamespaceLabels: namespaceLabels}, coverage: coverage{license: license}, now: now,
 	}
 	for _, check := range licenseChecks[:imageChecksFrom] {
 		if verdict.Reason = check.ask(q); verdict.Reason != "" {
