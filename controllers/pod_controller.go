@@ -80,6 +80,8 @@ type PodReconciler struct {
 	pace   foundPace
 	told   eventBudget
 	sweeps sweeps
+	// governed is the sweep's alone.
+	governed governedImages
 }
 
 // SetupWithManager registers the controller for pods whose spec or labels are written, and for licences, grants and

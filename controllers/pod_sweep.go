@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/images"
 )
 
 const (
@@ -148,10 +150,57 @@ func (r *PodReconciler) visit(ctx context.Context, namespace string, pods []core
 		return err
 	}
 	snapshot, synced := r.Rights.Snapshot()
+	if r.governed.snapshot != snapshot {
+		r.governed = governedImages{snapshot: snapshot, known: map[string]bool{}}
+	}
 	for i := range pods {
-		if pod := &pods[i]; !synced || isCut(pod) || !r.stand(pod, labels, snapshot).settled() {
+		pod := &pods[i]
+		switch {
+		case synced && r.governed.spare(pod):
+		case !synced || isCut(pod) || !r.stand(pod, labels, snapshot).settled():
 			add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
 		}
 	}
 	return nil
+}
+
+// governedImages remembers which images a snapshot governs, since nearly all pods share theirs with others and use none
+// that is governed.
+type governedImages struct {
+	snapshot *entitlement.Snapshot
+	known    map[string]bool
+}
+
+// spare says whether a pod is settled for the reason that nothing of it is governed, and nothing was said of it before.
+func (g *governedImages) spare(pod *corev1.Pod) bool {
+	if isCut(pod) || conditionOf(pod, v1alpha1.PodConditionLicensed) != nil || images.NamesSchemes(&pod.Spec) {
+		return false
+	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil && g.has(v.Reference) {
+			return false
+		}
+	}
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			if g.has(containers[i].Image) {
+				return false
+			}
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if g.has(pod.Spec.EphemeralContainers[i].Image) {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *governedImages) has(image string) bool {
+	governed, known := g.known[image]
+	if !known {
+		governed = image != "" && entitlement.Decide(entitlement.Request{Image: image}, g.snapshot, time.Time{}).Governed()
+		g.known[image] = governed
+	}
+	return governed
 }
