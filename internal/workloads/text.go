@@ -47,6 +47,9 @@ func (w *walker) uris(s string, confidence images.Confidence, t *Template) bool 
 func (w *walker) words(s string, t *Template) {
 	w.uris(s, images.Inferred, t)
 	for word := range strings.FieldsFuncSeq(w.bounded(s), separates) {
+		if !strings.Contains(word, "{") {
+			word = strings.TrimRight(word, "}") // the end of a map, and of no placeholder
+		}
 		word = strings.TrimPrefix(strings.TrimRight(word, ".:"), "docker://")
 		if namesRegistry(word) {
 			w.add("", "", word, images.Inferred, t)

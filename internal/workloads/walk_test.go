@@ -82,6 +82,10 @@ func TestFind(t *testing.T) {
 			`{kind: List, items: [{kind: PodList, items: [{spec: {containers: [{image: a.example/a}]}}]}, 5, {kind: Pod, apiVersion: v1, spec: {containers: [{image: a.example/b}]}}]}`,
 			[]string{`items[0].items[0].spec.containers[0].image = a.example/a (declared) as default`, `items[2].spec.containers[0].image = a.example/b (declared) as default`},
 		},
+		"items of a list of one kind need not say it": {
+			`{kind: NIMServiceList, apiVersion: apps.nvidia.com/v1alpha1, items: [{metadata: {name: chat}, spec: {image: {repository: a.example/m, tag: x}}}]}`,
+			[]string{`items[0].spec.image = a.example/m:x (declared) as chat`},
+		},
 		"an object within, with its own table entry": {
 			`{kind: Wrapper, apiVersion: e.example/v1, spec: {serviceAccountName: outer, inner: {apiVersion: kaito.sh/v1beta1, kind: Workspace, status: {image: no}, tuning: {output: {image: a.example/no}, input: {image: a.example/in}}}}}`,
 			[]string{`spec.inner.tuning.input.image = a.example/in (declared) as outer`},
@@ -285,6 +289,22 @@ func TestBounds(t *testing.T) {
 				t.Errorf("found %d, truncated %t; want %d, %t", len(got.Found), got.Truncated, tc.found, tc.truncated)
 			}
 		})
+	}
+}
+
+// Of all manifests in one object no more text is parsed than of one string is looked at; the rest is taken for texts.
+func TestManifestsAreBounded(t *testing.T) {
+	manifest := map[string]any{"resource": map[string]any{"manifest": "spec: {image: a.example/m:1}\n" + strings.Repeat("#\n", MaxString/5)}}
+	found := Find(map[string]any{
+		"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "spec": map[string]any{"templates": []any{manifest, manifest, manifest}},
+	}, Default())
+	want := []string{
+		`spec.templates[0].resource.manifest: spec.image = a.example/m:1 (inferred) as default`,
+		`spec.templates[1].resource.manifest: spec.image = a.example/m:1 (inferred) as default`,
+		`spec.templates[2].resource.manifest = a.example/m:1 (inferred) as default`,
+	}
+	if diff := gocmp.Diff(want, lines(found)); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 }
 
