@@ -162,7 +162,7 @@ func TestTemplates(t *testing.T) {
 	found := Find(object(t, `
 kind: Deployment
 apiVersion: apps/v1
-metadata: {namespace: ml-prod, labels: {app: no}}
+metadata: {namespace: ml-prod, labels: {app: other}}
 spec:
   template:
     metadata: {labels: {app: chat}}
@@ -179,7 +179,7 @@ spec:
 		t.Errorf("the place is %s %q", found[1].Kind, found[1].Name)
 	}
 
-	for _, f := range Find(object(t, `{kind: Custom, apiVersion: e.example/v1, metadata: {labels: {app: no}}, spec: {containers: [{image: a.example/a}]}}`), Table{}) {
+	for _, f := range Find(object(t, `{kind: Custom, apiVersion: e.example/v1, metadata: {labels: {app: other}}, spec: {containers: [{image: a.example/a}]}}`), Table{}) {
 		if f.Template.Labels != nil {
 			t.Errorf("the labels of a custom object are taken for those of its pods: %v", f.Template.Labels)
 		}
