@@ -88,6 +88,7 @@ func TestMatch(t *testing.T) {
 		"compressed anew and something on top":      {licensed: []Image{index}, running: []Manifest{repacked(runnable("x", debian, cuda, weights, app))}, want: BuiltFrom},
 		"built from it":                             {licensed: []Image{index}, running: []Manifest{runnable("x", debian, cuda, weights, app)}, want: BuiltFrom},
 		"built from it for one platform":            {licensed: []Image{index}, running: []Manifest{runnable("x", app), runnable("y", layer("debian arm64"), weights, app)}, want: BuiltFrom},
+		"built from it, and the same for another":   {licensed: []Image{index}, running: []Manifest{runnable("x", debian, cuda, weights, app), modelARM}, want: SameDigest},
 		"the same layers under another command":     {licensed: []Image{index}, running: []Manifest{runnable("x", debian, cuda, weights)}, want: BuiltFrom},
 		"built from it, configurations unreadable":  {licensed: []Image{single(unread(model))}, running: []Manifest{unread(runnable("x", debian, cuda, weights, app))}, want: BuiltFrom},
 		"built from weights alone":                  {licensed: []Image{single(pureWeights)}, running: []Manifest{runnable("x", weights, app)}, want: BuiltFrom},
@@ -102,6 +103,7 @@ func TestMatch(t *testing.T) {
 		// Whoever is innocent.
 		"nothing in common":                                 {licensed: []Image{index}, digest: digest("x"), running: []Manifest{runnable("x", layer("alpine"), app)}},
 		"the same public base":                              {licensed: []Image{index}, running: []Manifest{runnable("x", debian, app)}},
+		"the same public base as a named image":             {licensed: []Image{vouched(single(model))}, running: []Manifest{runnable("x", debian, app), runnable("y", debian, cuda, app)}},
 		"the same public base of two layers":                {licensed: []Image{index}, running: []Manifest{runnable("x", debian, cuda, app)}},
 		"the public base itself":                            {licensed: []Image{index}, digest: digest("debian"), running: []Manifest{runnable("debian", debian)}},
 		"a base image in the licensed repository":           {licensed: []Image{single(runnable("debian", debian))}, running: []Manifest{runnable("x", debian, app)}},
