@@ -100,31 +100,36 @@ func (r *textReader) read(p program) {
 	known := variables{}
 	for i := 0; i < len(p.env) && !r.excess; i++ {
 		value, ok := known.set(&p.env[i])
-		r.take(UseEnvironmentVariable, p, fmt.Sprintf("env[%d].value", i), value, ok)
+		r.take(UseEnvironmentVariable, p, i, value, ok)
 	}
 	for i := 0; i < len(p.command) && !r.excess; i++ {
 		text, ok := known.expand(p.command[i])
-		r.take(UseCommand, p, fmt.Sprintf("command[%d]", i), text, ok)
+		r.take(UseCommand, p, i, text, ok)
 	}
 	for i := 0; i < len(p.args) && !r.excess; i++ {
 		text, ok := known.expand(p.args[i])
-		r.take(UseArgument, p, fmt.Sprintf("args[%d]", i), text, ok)
+		r.take(UseArgument, p, i, text, ok)
 	}
 }
 
-// take looks at one text, and notes where it is one too many or was too long to be expanded.
-func (r *textReader) take(kind UseKind, p program, field, text string, ok bool) {
-	use := Use{Kind: kind, Confidence: Inferred, Name: p.container, Field: fmt.Sprintf("%s[%d].%s", p.list, p.index, field)}
-	r.bytes -= len(text)
+// take looks at one text, the i-th of its kind, and notes where it is one too many or was too long to be expanded.
+func (r *textReader) take(kind UseKind, p program, i int, text string, ok bool) {
 	found, all := mentions(text, r.images)
 	r.images -= len(found)
+	r.bytes -= len(text)
+	r.excess = !ok || !all || r.bytes < 0
+	if len(found) == 0 && !r.excess {
+		return
+	}
+	list := map[UseKind]string{UseEnvironmentVariable: "env[%d].value", UseCommand: "command[%d]", UseArgument: "args[%d]"}[kind]
+	use := Use{Kind: kind, Confidence: Inferred, Name: p.container, Field: fmt.Sprintf("%s[%d]."+list, p.list, p.index, i)}
 	for _, m := range found {
 		mentioned := use
 		mentioned.Image, mentioned.Confidence = m.Image, m.Confidence
 		r.uses = append(r.uses, mentioned)
 	}
-	if !ok || !all || r.bytes < 0 {
-		r.excess, use.Excess = true, true
+	if r.excess {
+		use.Excess = true
 		r.uses = append(r.uses, use)
 	}
 }
