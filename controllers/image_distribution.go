@@ -18,9 +18,9 @@ const maxNodeNames = 100
 func distribute(licenses []v1alpha1.ModelLicense, nodes []corev1.Node) []v1alpha1.ImageDistribution {
 	owners := ownersOf(licenses)
 	holders := make([][]string, len(licenses))
+	lastHolder := make([]int, len(licenses)) // one more than the index of the last node found to hold it
 	ownersOfName := map[string][]int{}
 	for n := range nodes {
-		held := map[int]bool{}
 		for _, image := range nodes[n].Status.Images {
 			for _, name := range image.Names {
 				indexes, known := ownersOfName[name]
@@ -29,12 +29,12 @@ func distribute(licenses []v1alpha1.ModelLicense, nodes []corev1.Node) []v1alpha
 					ownersOfName[name] = indexes
 				}
 				for _, i := range indexes {
-					held[i] = true
+					if lastHolder[i] != n+1 {
+						lastHolder[i] = n + 1
+						holders[i] = append(holders[i], nodes[n].Name)
+					}
 				}
 			}
-		}
-		for i := range held {
-			holders[i] = append(holders[i], nodes[n].Name)
 		}
 	}
 	found := make([]v1alpha1.ImageDistribution, len(licenses))

@@ -56,7 +56,8 @@ func TestEndlessAnswers(t *testing.T) {
 		},
 		"never": func(_ http.ResponseWriter, r *http.Request, _ *atomic.Int64) { <-r.Context().Done() },
 		"an endless header": func(w http.ResponseWriter, _ *http.Request, _ *atomic.Int64) {
-			w.Header().Set("Docker-Content-Digest", strings.Repeat("x", 1<<20))
+			w.Header().Set("X-Padding", strings.Repeat("x", 1<<18))
+			fmt.Fprint(w, `{"tags": ["v1"]}`)
 		},
 	}
 	for name, answer := range tests {
