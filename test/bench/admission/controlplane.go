@@ -97,11 +97,11 @@ func ownAddress() (string, error) {
 
 // freePort is a TCP port on which nobody listens.
 func freePort(address string) (int32, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0")) //nolint:noctx // it ends at once
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return 0, err
 	}
-	port := listener.Addr().(*net.TCPAddr).Port //nolint:errcheck // it is that of a TCP listener
+	port := listener.Addr().(*net.TCPAddr).Port
 	return int32(port), listener.Close()
 }
 

@@ -65,7 +65,7 @@ func allow(w http.ResponseWriter, r *http.Request) {
 		Response: &admissionv1.AdmissionResponse{UID: asked.Request.UID, Allowed: true},
 	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(answer) //nolint:errcheck,errchkjson,gosec // the API server tells of an answer that does not arrive
+	json.NewEncoder(w).Encode(answer) //nolint:errcheck // the API server tells of an answer that does not arrive
 }
 
 // startEmpty starts the empty webhook as a process of its own and has the API server call it for pods of its namespace.
@@ -86,7 +86,7 @@ func startEmpty(ctx context.Context, p *controlPlane, dir string) (stop func() e
 		return nil, err
 	}
 	address := net.JoinHostPort(p.address, fmt.Sprint(port))
-	process := exec.Command(self, "-serve-empty", address, "-dir", dir) //nolint:noctx // it is ended by stop
+	process := exec.Command(self, "-serve-empty", address, "-dir", dir)
 	process.Stderr = os.Stderr
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := process.Start(); err != nil {
@@ -94,7 +94,7 @@ func startEmpty(ctx context.Context, p *controlPlane, dir string) (stop func() e
 	}
 	stop = func() error {
 		err := process.Process.Kill()
-		process.Wait() //nolint:errcheck,gosec // it was killed
+		process.Wait() //nolint:errcheck // it was killed
 		return err
 	}
 	if err := waitListening(ctx, address); err != nil {

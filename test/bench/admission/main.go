@@ -91,7 +91,7 @@ func run(ctx context.Context, o *options) (err error) {
 		}
 		defer func() {
 			if err == nil || ctx.Err() != nil {
-				os.RemoveAll(dir) //nolint:errcheck,gosec // it is temporary
+				os.RemoveAll(dir) //nolint:errcheck // it is temporary
 				return
 			}
 			err = fmt.Errorf("%w (logs are in %s)", err, dir)

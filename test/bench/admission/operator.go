@@ -29,7 +29,9 @@ import (
 // operator is the operator's binary, run as its Deployment would: with its arguments, environment and service account.
 type operator struct {
 	process *exec.Cmd
-	ended   chan error
+	// ended is closed when the process has ended, for the reason in exit.
+	ended   chan struct{}
+	exit    error
 	metrics string
 	probes  string
 	pprof   string
@@ -95,7 +97,7 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 		"--resolve-interval=24h", // there is no registry
 		"--exempt-namespace="+namespaceNone, "--exempt-namespace="+namespaceEmpty, "--exempt-namespace="+namespacePolicy,
 	)
-	process := exec.Command(binary, args...) //nolint:noctx // it is stopped by stop, so that it can end in order
+	process := exec.Command(binary, args...)
 	limit := container.Resources.Limits.Memory().Value()
 	process.Env = []string{
 		"KUBECONFIG=" + kubeconfig, "HOME=" + dir, "PATH=" + os.Getenv("PATH"),
@@ -108,12 +110,15 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 		return nil, fmt.Errorf("starting the operator: %w", err)
 	}
 	o := &operator{
-		process: process, ended: make(chan error, 1),
+		process: process, ended: make(chan struct{}),
 		metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", ports.metrics),
 		probes:  fmt.Sprintf("http://127.0.0.1:%d/readyz", ports.probes),
 		pprof:   fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", ports.pprof),
 	}
-	go func() { o.ended <- process.Wait() }()
+	go func() {
+		o.exit = process.Wait()
+		close(o.ended)
+	}()
 	if err := o.waitReady(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("the operator does not become ready, see %s: %w", log.Name(), err), o.stop())
 	}
@@ -168,9 +173,8 @@ func (o *operator) waitReady(ctx context.Context) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
 		select {
-		case err := <-o.ended:
-			o.ended <- err
-			return false, fmt.Errorf("it ended: %w", err)
+		case <-o.ended:
+			return false, fmt.Errorf("it ended: %w", o.exit)
 		default:
 		}
 		_, last = get(ctx, http.DefaultClient, o.probes)
@@ -214,16 +218,16 @@ func freeOperatorPorts(address string) (operatorPorts, error) {
 	var held []net.Listener
 	defer func() {
 		for _, l := range held {
-			l.Close() //nolint:errcheck,gosec // it listened for nobody
+			l.Close() //nolint:errcheck // it listened for nobody
 		}
 	}()
 	for _, port := range []*int32{&ports.webhook, &ports.keyService, &ports.metrics, &ports.probes, &ports.pprof} {
-		l, err := net.Listen("tcp", net.JoinHostPort(address, "0")) //nolint:noctx // it ends at once
+		l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 		if err != nil {
 			return operatorPorts{}, err
 		}
 		held = append(held, l)
-		*port = int32(l.Addr().(*net.TCPAddr).Port) //nolint:errcheck // it is that of a TCP listener
+		*port = int32(l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
 }

@@ -68,7 +68,7 @@ func variants() []variant {
 	return []variant{
 		{Name: variantNone, About: "no webhook (dry run)", namespace: namespaceNone, image: licensedImage},
 		{Name: variantEmpty, About: "a mutating and a validating webhook that allow everything (dry run)", namespace: namespaceEmpty, image: licensedImage, webhooks: empty},
-		{Name: variantOrdinary, About: "ours, pods without a model (dry run)", namespace: namespaceOurs, image: ordinaryImage},
+		{Name: variantOrdinary, About: "ours, pods without a model (dry run)", namespace: namespaceOurs, image: ordinaryImage, want: untouched},
 		{Name: variantLicensed, About: "ours, licensed pods (dry run)", namespace: namespaceOurs, image: licensedImage, want: withKey, webhooks: ours},
 		{Name: variantRefused, About: "ours, pods with an unlicensed model, which are denied after live reads (dry run, a quarter of the rate)", namespace: namespaceOurs, image: unlicensedImage, want: refused, slowness: 4, webhooks: ours},
 		{Name: variantPolicy, About: "a ValidatingAdmissionPolicy with the list of licensed repositories (dry run)", namespace: namespacePolicy, image: licensedImage},

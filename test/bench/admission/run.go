@@ -70,7 +70,7 @@ func measureAll(ctx context.Context, o *options, dir string) (result *report, er
 	if err := installOperator(ctx, plane, o.root, ports); err != nil {
 		return nil, err
 	}
-	b := &bench{plane: plane, plan: o.plan, random: rand.New(rand.NewPCG(o.plan.Seed, 0)), log: log} //nolint:gosec // an order, not a secret
+	b := &bench{plane: plane, plan: o.plan, random: rand.New(rand.NewPCG(o.plan.Seed, 0)), log: log}
 	b.start = func() (*operator, error) { return startOperator(ctx, plane, o.root, dir, binary, ports) }
 	if b.operator, err = b.start(); err != nil {
 		return nil, err

@@ -128,7 +128,7 @@ func storageKey(o client.Object) string {
 // renamed is a stored first licence or grant of it as that of another, whose names have the same form everywhere.
 func renamed(stored []byte, original *metav1.PartialObjectMetadata, o client.Object) []byte {
 	var number int
-	fmt.Sscanf(strings.TrimPrefix(o.GetName(), "model-"), "%d", &number) //nolint:errcheck,gosec // names are made by licenseName
+	fmt.Sscanf(strings.TrimPrefix(o.GetName(), "model-"), "%d", &number) //nolint:errcheck // names are made by licenseName
 	pairs := []string{
 		string(original.UID), uuid.NewString(),
 		original.Name, o.GetName(),
