@@ -38,6 +38,7 @@ func main() {
 	dir := flag.String("dir", "", "directory of its certificate")
 	sizes := flag.String("sizes", "", "numbers of licences, ascending, separated by commas; empty: 10,1000,10000, or 10,1000 with -short")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order of the slices")
+	atMost := flag.Duration("timeout", 30*time.Minute, "end with an error after so long")
 	flag.StringVar(&o.out, "out", "_output/bench", "directory that admission.json and admission.txt are written to")
 	flag.StringVar(&o.assets, "assets", "_output/bin", "directory with kube-apiserver and etcd")
 	flag.StringVar(&o.root, "root", ".", "directory of the project")
@@ -67,7 +68,9 @@ func main() {
 	o.plan.Seed = *seed
 	ctrl.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithTimeoutCause(ctx, *atMost, fmt.Errorf("it has taken longer than %v", *atMost))
 	err := run(ctx, &o)
+	cancel()
 	stop()
 	fail(err)
 }
