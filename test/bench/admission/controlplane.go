@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -48,10 +49,12 @@ func startControlPlane(root, assets, dir string) (*controlPlane, error) {
 		return nil, err
 	}
 	environment := &envtest.Environment{
-		Scheme:                scheme,
-		BinaryAssetsDirectory: assets,
-		CRDDirectoryPaths:     []string{filepath.Join(root, "config/crd/bases")},
-		ErrorIfCRDPathMissing: true,
+		Scheme:                   scheme,
+		BinaryAssetsDirectory:    assets,
+		ControlPlaneStartTimeout: time.Minute,
+		ControlPlaneStopTimeout:  time.Minute,
+		CRDDirectoryPaths:        []string{filepath.Join(root, "config/crd/bases")},
+		ErrorIfCRDPathMissing:    true,
 	}
 	server, store := environment.ControlPlane.GetAPIServer(), &envtest.Etcd{}
 	environment.ControlPlane.Etcd = store

@@ -38,6 +38,7 @@ func main() {
 	dir := flag.String("dir", "", "directory of its certificate")
 	sizes := flag.String("sizes", "", "numbers of licences, ascending, separated by commas; empty: 10,1000,10000, or 10,1000 with -short")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order of the slices")
+	slices := flag.Int("slices", 0, "of each variant at each size; 0: 12, or 3 with -short")
 	atMost := flag.Duration("timeout", 30*time.Minute, "end with an error after so long")
 	flag.StringVar(&o.out, "out", "_output/bench", "directory that admission.json and admission.txt are written to")
 	flag.StringVar(&o.assets, "assets", "_output/bin", "directory with kube-apiserver and etcd")
@@ -54,6 +55,9 @@ func main() {
 	o.plan = full()
 	if *isShort {
 		o.plan = short()
+	}
+	if *slices > 0 {
+		o.plan.Slices = *slices
 	}
 	if *sizes != "" {
 		o.plan.Sizes = nil
