@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -113,6 +114,8 @@ type admission struct {
 	reviews *reviews
 	// configurations are kept by the operator.
 	configurations *controllers.WebhookReconciler
+	// clock is the operator's.
+	clock *jumpingClock
 	// stop ends the operator, and waits until it has ended.
 	stop func()
 }
@@ -140,7 +143,7 @@ func operatorSettings() admissionconfig.Settings {
 // licences' status. It returns when all that the API server holds is in force.
 func startOperator(ctx context.Context, env *envtest.Environment, governed ...string) *admission {
 	GinkgoHelper()
-	a := &admission{config: env.Config, client: clientOf(env.Config), log: &submitted{}, reviews: &reviews{}}
+	a := &admission{config: env.Config, client: clientOf(env.Config), log: &submitted{}, reviews: &reviews{}, clock: &jumpingClock{}}
 	install := env.WebhookInstallOptions
 	at := "https://" + net.JoinHostPort(install.LocalServingHost, strconv.Itoa(install.LocalServingPort))
 	mgr, err := ctrl.NewManager(a.config, ctrl.Options{
@@ -163,6 +166,7 @@ func startOperator(ctx context.Context, env *envtest.Environment, governed ...st
 	a.rights = &steeredRights{Store: store}
 	Expect(webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
 		PathSecret: pathSecret, Rights: a.rights, Denials: webhooks.NewReporter(a.log, mgr.GetEventRecorder("modelrights-operator")),
+		Clock: a.clock,
 	})).To(Succeed())
 	a.configurations = &controllers.WebhookReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Settings: operatorSettings(),
@@ -188,6 +192,15 @@ func startOperator(ctx context.Context, env *envtest.Environment, governed ...st
 	}
 	return a
 }
+
+// jumpingClock tells the time, and can be set forward.
+type jumpingClock struct{ ahead atomic.Int64 }
+
+func (c *jumpingClock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *jumpingClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
+
+func (c *jumpingClock) jump(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // pathSecret is the part of the webhooks' paths that only the API server knows.
 var pathSecret = strings.Repeat("0123456789abcdef", 4)
