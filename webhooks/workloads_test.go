@@ -86,6 +86,7 @@ func TestWorkloads(t *testing.T) {
 		"built-in, image ID":            {object: deployment("llm", "sha256:4bf5122f3445"), want: "denied", parts: []string{"[ImageID]"}},
 		"built-in, unresolved":          {object: deployment("llm", "registry.example.com/models/code:${VERSION}"), want: "allowed"},
 		"built-in, pods of other label": {object: strings.Replace(deployment("selected", chatImage), "app: chat", "app: other", 1), want: "warned", parts: []string{"[PodNotSelected]"}},
+		"built-in, by its pods' labels": {object: deployment("selected", chatImage), want: "allowed"},
 		"governed":                      {object: deployment("llm", governedImage), want: "denied", parts: []string{"[Unlicensed]"}},
 		"several refusals in one": {
 			object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {containers: [{name: a, image: "` + codeImage + `"}, {name: b, image: "` + governedImage + `"}]}}}}`,

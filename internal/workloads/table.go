@@ -224,19 +224,17 @@ func (s states) account(m map[string]any) string {
 	return ""
 }
 
+// A group of custom resources has a dot in its name; those of the built-in workloads have none.
 var (
 	groupName    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$`)
 	resourceName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
 	kindName     = regexp.MustCompile(`^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$`)
 )
 
-// builtInGroups have their own rules, and pod templates in which nothing needs explaining.
-var builtInGroups = []string{"apps", "batch"}
-
 func (f *entryFile) compile() (entry, error) {
 	e := entry{group: f.Group, resources: f.Resources, kinds: f.Kinds}
 	var errs []error
-	if slices.Contains(builtInGroups, f.Group) || !groupName.MatchString(f.Group) || len(f.Group) > 253 {
+	if !groupName.MatchString(f.Group) || len(f.Group) > 253 {
 		errs = append(errs, fmt.Errorf("group must be the API group of a custom resource, such as serving.kserve.io, and is %q", f.Group))
 	}
 	for _, r := range f.Resources {
