@@ -34,7 +34,9 @@ var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
 // isForbidden looks through the forms in which IPv6 carries an IPv4 address.
 func isForbidden(address netip.Addr) bool {
-	address = address.Unmap().WithZone("")
+	if address = address.WithZone("").Unmap(); !address.IsValid() {
+		return true
+	}
 	if nat64.Contains(address) {
 		b := address.As16()
 		address = netip.AddrFrom4([4]byte(b[12:]))
@@ -69,11 +71,11 @@ func checkAddress(host, address string) error {
 	if err != nil {
 		return refuse("host %q resolves to %q, which is no address", host, address)
 	}
-	ip := resolved.Addr().Unmap()
-	if !isForbidden(ip) || host == "localhost" && ip.IsLoopback() {
+	ip := resolved.Addr()
+	if !isForbidden(ip) || host == "localhost" && ip.Unmap().IsLoopback() {
 		return nil
 	}
-	if literal, err := netip.ParseAddr(host); err == nil && literal.Unmap() == ip {
+	if literal, err := netip.ParseAddr(host); err == nil && literal.Unmap() == ip.Unmap() {
 		return nil
 	}
 	return refuse("host %q resolves to %s, behind which no registry may be: it is of this machine, of the link or of the cloud's metadata service", host, ip)

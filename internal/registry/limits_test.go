@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -143,8 +144,12 @@ func TestHugeManifests(t *testing.T) {
 			if (err != nil) != tc.fails {
 				t.Errorf("got %d platforms, %v", len(got.Platforms), err)
 			}
-			if seen := net.requests(host); len(seen) > 6 {
+			seen := net.requests(host)
+			if len(seen) > 6 {
 				t.Errorf("asked %d times", len(seen))
+			}
+			if slices.ContainsFunc(seen, func(s seenRequest) bool { return strings.Contains(s.path, "/blobs/") }) {
+				t.Errorf("the configuration was asked for: %+v", seen)
 			}
 		})
 	}
