@@ -99,7 +99,7 @@ func (r *CopyReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			})
 			add := func(pod PodRef) { addLow(queue, reconcile.Request{NamespacedName: pod}) }
 			r.layers.run(ctx, add)
-			go r.sweeps.run(ctx, r.Client, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
+			go r.sweeps.run(ctx, r.Client, copySweepPause, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
 				return r.visit(ctx, namespace, pods, add)
 			})
 			return nil
@@ -166,7 +166,7 @@ func (r *CopyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 // reconcileLive looks again at what the API server has now, so that nobody is accused, and nothing evicted, by a cache.
 func (r *CopyReconciler) reconcileLive(ctx context.Context, name PodRef) (ctrl.Result, error) {
 	var pod corev1.Pod
-	if err := r.Live.Get(ctx, name, &pod); err != nil {
+	if err := r.Live.Get(ctx, name, &pod); err != nil || ended(&pod) {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	snapshot, err := r.Rights.Live(ctx, pod.Namespace)

@@ -48,20 +48,27 @@ type CopyStatusReconciler struct {
 // SetupWithManager registers the controller: for licences, and for what changes about their copies.
 func (r *CopyStatusReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.loaded = map[string]bool{}
+	var add func(license string)
+	r.Index.Subscribe(func(license string) {
+		r.mu.Lock()
+		known := r.loaded[license]
+		r.loaded[license] = true
+		tell := add
+		r.mu.Unlock()
+		if tell != nil && !known {
+			tell(license)
+		}
+	})
 	return ctrl.NewControllerManagedBy(mgr).Named("copystatus").
 		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			r.mu.Lock()
+			defer r.mu.Unlock()
 			r.started = r.Clock.Now()
-			r.mu.Unlock()
-			add := func(license string) { queue.Add(reconcile.Request{NamespacedName: client.ObjectKey{Name: license}}) }
+			add = func(license string) {
+				queue.Add(reconcile.Request{NamespacedName: client.ObjectKey{Name: license}})
+			}
 			r.Tracker.Subscribe(add)
-			r.Index.Subscribe(func(license string) {
-				r.mu.Lock()
-				r.loaded[license] = true
-				r.mu.Unlock()
-				add(license)
-			})
 			return nil
 		})).
 		Complete(r)

@@ -104,7 +104,7 @@ func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Namespace{}, namespaces).
 		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			r.Rights.Subscribe(r.sweeps.changed)
-			go r.sweeps.run(ctx, r.Client, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
+			go r.sweeps.run(ctx, r.Client, sweepPause, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
 				return r.visit(ctx, namespace, pods, func(request reconcile.Request) { addLow(queue, request) })
 			})
 			return nil

@@ -27,7 +27,7 @@ type world struct {
 	grants   []*v1alpha1.ModelGrant
 }
 
-func (w world) snapshot(t *testing.T) *entitlement.Snapshot {
+func (w world) snapshot(t testing.TB) *entitlement.Snapshot {
 	t.Helper()
 	s, err := entitlement.New([]string{"registry.example.com/governed/**"})
 	if err != nil {

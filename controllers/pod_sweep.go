@@ -20,10 +20,14 @@ import (
 )
 
 const (
-	// sweepPause is the least time between two sweeps, in which changes are gathered.
-	sweepPause = 100 * time.Millisecond
+	// sweepPause is the least time between two sweeps, in which changes are gathered; copySweepPause between two for
+	// copies, since what is known of licensed images is renewed time and again.
+	sweepPause     = 100 * time.Millisecond
+	copySweepPause = 5 * time.Second
 	// sweepShare bounds the time that sweeps take: they rest so many times as long as the last one took.
 	sweepShare = 9
+	// maxKnownImages bounds the images of which it is remembered whether they are governed.
+	maxKnownImages = 1 << 17
 )
 
 // sweeps gathers what has changed since pods were last gone through: any number of licences cost one sweep of all pods,
@@ -96,7 +100,7 @@ func (s *sweeps) take() (all bool, namespaces []string) {
 
 // run goes through the cached pods that are asked for until ctx ends, a namespace at a time. It rests in between, so that
 // it takes a tenth of a processor at most.
-func (s *sweeps) run(ctx context.Context, pods client.Reader, visit func(ctx context.Context, namespace string, pods []corev1.Pod) error) {
+func (s *sweeps) run(ctx context.Context, pods client.Reader, pause time.Duration, visit func(ctx context.Context, namespace string, pods []corev1.Pod) error) {
 	for {
 		select {
 		case <-s.wait():
@@ -108,7 +112,7 @@ func (s *sweeps) run(ctx context.Context, pods client.Reader, visit func(ctx con
 			ctrl.LoggerFrom(ctx).Error(err, "Pods cannot be gone through")
 		}
 		select {
-		case <-time.After(max(sweepPause, sweepShare*time.Since(began))):
+		case <-time.After(max(pause, sweepShare*time.Since(began))):
 		case <-ctx.Done():
 			return
 		}
@@ -150,7 +154,7 @@ func (r *PodReconciler) visit(ctx context.Context, namespace string, pods []core
 		return err
 	}
 	snapshot, synced := r.Rights.Snapshot()
-	if r.governed.snapshot != snapshot {
+	if r.governed.snapshot != snapshot || len(r.governed.known) > maxKnownImages {
 		r.governed = governedImages{snapshot: snapshot, known: map[string]bool{}}
 	}
 	for i := range pods {
