@@ -229,24 +229,27 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-func TestLoginAnewWhenCredentialsStopWorking(t *testing.T) {
+func TestLoginAnewAfterADenial(t *testing.T) {
 	net, server := newInternet(t), newRegistry()
-	wanted := "Basic nothing"
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", loginWith("https://"+host+"/token", server))
+	mux.Handle("/token", tokenService)
+	closed := true
 	net.serve(host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != wanted {
-			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
+		switch {
+		case closed && r.URL.Path == "/v2/":
+		case closed:
 			w.WriteHeader(http.StatusUnauthorized)
-			return
+		default:
+			mux.ServeHTTP(w, r)
 		}
-		server.ServeHTTP(w, r)
 	}))
-	made := image(t)
-	net.push(server, repository, "v1", made)
+	net.push(server, repository, "v1", image(t))
 	client, a := net.client(), access(t, dockerConfig(host), host)
 	if _, err := client.Resolve(t.Context(), a, repository, "v1"); !errors.Is(err, ErrDenied) {
 		t.Fatalf("error %v, want %v", err, ErrDenied)
 	}
-	wanted = basic
+	closed = false // and it wants a token from now on
 	if _, err := client.Resolve(t.Context(), a, repository, "v1"); err != nil {
 		t.Error(err)
 	}

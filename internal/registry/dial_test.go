@@ -113,3 +113,10 @@ func resolvesTo(t *testing.T, address [4]byte) *net.Resolver {
 		return (&net.Dialer{}).DialContext(ctx, "udp", server.LocalAddr().String())
 	}}
 }
+
+// TestNoProxy: a proxy would resolve names by itself, so that no address could be looked at.
+func TestNoProxy(t *testing.T) {
+	if newTransport(nil).Proxy != nil {
+		t.Error("a proxy may be used")
+	}
+}

@@ -23,18 +23,19 @@ func TestBackoff(t *testing.T) {
 		retryAfter string
 		want       time.Duration // zero: no backoff
 	}{
-		"fine":                      {status: 200},
-		"denied":                    {status: 401},
-		"not found":                 {status: 404},
-		"too many":                  {status: 429, want: firstBackoff},
-		"too many, in seconds":      {status: 429, retryAfter: "90", want: 90 * time.Second},
-		"too many, at a time":       {status: 429, retryAfter: testNow.Add(time.Minute).Format(http.TimeFormat), want: time.Minute},
-		"too many, for ever":        {status: 429, retryAfter: "99999999999", want: maxRetryAfter},
-		"too many, at no time":      {status: 429, retryAfter: "tomorrow", want: firstBackoff},
-		"too many, in the past":     {status: 429, retryAfter: "-5", want: firstBackoff},
-		"failing":                   {status: 500, want: firstBackoff},
-		"away for a while":          {status: 503, retryAfter: "7", want: 7 * time.Second},
-		"denied, but to come later": {status: 403, retryAfter: "7"},
+		"fine":                        {status: 200},
+		"denied":                      {status: 401},
+		"not found":                   {status: 404},
+		"too many":                    {status: 429, want: firstBackoff},
+		"too many, in seconds":        {status: 429, retryAfter: "90", want: 90 * time.Second},
+		"too many, at a time":         {status: 429, retryAfter: testNow.Add(time.Minute).Format(http.TimeFormat), want: time.Minute},
+		"too many, for ever":          {status: 429, retryAfter: "99999999999", want: maxRetryAfter},
+		"too many, at a time far off": {status: 429, retryAfter: testNow.AddDate(1, 0, 0).Format(http.TimeFormat), want: maxRetryAfter},
+		"too many, at no time":        {status: 429, retryAfter: "tomorrow", want: firstBackoff},
+		"too many, in the past":       {status: 429, retryAfter: "-5", want: firstBackoff},
+		"failing":                     {status: 500, want: firstBackoff},
+		"away for a while":            {status: 503, retryAfter: "7", want: 7 * time.Second},
+		"denied, but to come later":   {status: 403, retryAfter: "7"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
