@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/admissionconfig"
 	"modelrights.dev/modelrights/test/builders"
 )
 
@@ -115,55 +116,71 @@ var _ = Describe("Chart", Ordered, func() {
 		Expect(driver.Spec.TokenRequests[0].Audience).To(Equal("modelrights.dev/pod"))
 	})
 
-	It("stops pods while the operator is not there, but none of the exempt namespaces", func(ctx SpecContext) {
+	pod := func(namespace, image string) *corev1.Pod {
+		return builders.Pod(namespace, "any").Container("main", image).Obj()
+	}
+	// webhooks are the configurations' as they are.
+	webhooks := func(ctx SpecContext) ([]admissionregistrationv1.MutatingWebhook, []admissionregistrationv1.ValidatingWebhook) {
+		GinkgoHelper()
+		mutating, validating := &admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		Expect(admin.Get(ctx, client.ObjectKey{Name: admissionconfig.Pods}, mutating)).To(Succeed())
+		Expect(admin.Get(ctx, client.ObjectKey{Name: admissionconfig.Pods}, validating)).To(Succeed())
+		return mutating.Webhooks, validating.Webhooks
+	}
+	state := func() admissionconfig.State {
+		return admissionconfig.State{Filter: filterOf("registry.example.com/models/**"), CABundle: config.CAData}
+	}
+
+	It("sends nothing to the operator before that was ready for the first time", func(ctx SpecContext) {
 		Expect(admin.Create(ctx, builders.Namespace("ml-prod").Obj())).To(Succeed())
-		pod := func(namespace string) *corev1.Pod {
-			return &corev1.Pod{
-				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "any"},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "any", Image: "example.com/any:1"}}},
-			}
-		}
-		Eventually(func() error { return admin.Create(ctx, pod("ml-prod"), client.DryRunAll) }, policyTimeout).
+		Expect(admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll)).To(Succeed())
+		mutating, validating := webhooks(ctx)
+		Expect(mutating).To(BeEmpty())
+		Expect(validating).To(BeEmpty())
+	})
+
+	It("lets the operator say what it is sent, and from then on refuses that, and nothing else, while the operator is away", func(ctx SpecContext) {
+		operator := actingAs(config, operatorUser, "system:serviceaccounts")
+		settings := operatorSettings()
+		mutating, err := admissionconfig.MutatingApply(admissionconfig.Pods, admissionconfig.MutatingPods(settings, state()))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(operator.Apply(ctx, mutating, client.FieldOwner("modelrights-operator"), client.ForceOwnership)).To(Succeed())
+		validating, err := admissionconfig.ValidatingApply(admissionconfig.Pods, admissionconfig.ValidatingPods(settings, state()))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(operator.Apply(ctx, validating, client.FieldOwner("modelrights-operator"), client.ForceOwnership)).To(Succeed())
+		workloads, err := admissionconfig.ValidatingApply(admissionconfig.Workloads, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(operator.Apply(ctx, workloads, client.FieldOwner("modelrights-operator"), client.ForceOwnership)).To(Succeed())
+
+		Eventually(func() error { return admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll) }, policyTimeout).
 			Should(MatchError(ContainSubstring("pods.modelrights.dev")))
+		Expect(admin.Create(ctx, pod("ml-prod", plainImage), client.DryRunAll)).To(Succeed())
 		for _, namespace := range []string{"kube-system", operatorNamespace, nodeNamespace} {
-			Expect(admin.Create(ctx, pod(namespace), client.DryRunAll)).To(Succeed(), namespace)
+			Expect(admin.Create(ctx, pod(namespace, chatImage), client.DryRunAll)).To(Succeed(), namespace)
 		}
 	})
 
-	It("keeps the CA and the path that the operator filled in when it is upgraded", func(ctx SpecContext) {
-		operator := actingAs(config, operatorUser, "system:serviceaccounts")
-		bundle, path := config.CAData, "/any-path"
-		fill := func(webhook *admissionregistrationv1.WebhookClientConfig) {
-			GinkgoHelper()
-			Expect(webhook.Service.Path).To(BeNil())
-			webhook.CABundle, webhook.Service.Path = bundle, &path
-		}
-		name := client.ObjectKey{Name: "modelrights-pods"}
-		validating := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-		Expect(operator.Get(ctx, name, validating)).To(Succeed())
-		fill(&validating.Webhooks[0].ClientConfig)
-		Expect(operator.Update(ctx, validating, client.FieldOwner("modelrights-operator"))).To(Succeed())
-		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{}
-		Expect(operator.Get(ctx, name, mutating)).To(Succeed())
-		fill(&mutating.Webhooks[0].ClientConfig)
-		Expect(operator.Update(ctx, mutating, client.FieldOwner("modelrights-operator"))).To(Succeed())
+	It("holds what the API server would have added, so that the operator tells changes of others from its own", func(ctx SpecContext) {
+		mutating, validating := webhooks(ctx)
+		Expect(admissionconfig.SameMutating(mutating, admissionconfig.MutatingPods(operatorSettings(), state()))).To(BeTrue())
+		Expect(admissionconfig.SameValidating(validating, admissionconfig.ValidatingPods(operatorSettings(), state()))).To(BeTrue())
+	})
 
+	It("keeps what the operator wrote when it is upgraded, and when it is applied by others", func(ctx SpecContext) {
+		mutating, validating := webhooks(ctx)
 		helm("upgrade", "modelrights", "../../charts/modelrights", "--set", "exemptNamespaces={restricted,monitoring}")
-		Expect(admin.Get(ctx, name, validating)).To(Succeed())
-		Expect(validating.Webhooks[0].NamespaceSelector.MatchExpressions[0].Values).To(ContainElement("monitoring"))
-		Expect(admin.Get(ctx, name, mutating)).To(Succeed())
-		for _, webhook := range []admissionregistrationv1.WebhookClientConfig{validating.Webhooks[0].ClientConfig, mutating.Webhooks[0].ClientConfig} {
-			Expect(webhook.CABundle).To(Equal(bundle))
-			Expect(webhook.Service.Path).To(HaveValue(Equal(path)))
+		for _, object := range configManifests("webhook") {
+			apply := client.ApplyConfigurationFromUnstructured(object)
+			Expect(admin.Apply(ctx, apply, client.FieldOwner("kubectl"), client.ForceOwnership)).To(Succeed())
 		}
+		helm("upgrade", "modelrights", "../../charts/modelrights", "--set", "exemptNamespaces={restricted}")
+		nowMutating, nowValidating := webhooks(ctx)
+		Expect(nowMutating).To(Equal(mutating))
+		Expect(nowValidating).To(Equal(validating))
 	})
 
 	It("does not hide the path from those who create pods while the operator cannot be reached, as the threat model says", func(ctx SpecContext) {
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "ml-prod", Name: "any"},
-			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "any", Image: "example.com/any:1"}}},
-		}
-		Expect(admin.Create(ctx, pod, client.DryRunAll)).To(MatchError(ContainSubstring("/any-path")))
+		Expect(admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll)).To(MatchError(ContainSubstring(pathSecret)))
 	})
 
 	It("lets the operator publish and watch the CA, and no other ConfigMap", func(ctx SpecContext) {
@@ -226,9 +243,14 @@ var _ = Describe("Chart", Ordered, func() {
 		Entry(nil, operatorUser, "ml-prod", "patch", "modelrights.dev", "modelgrants/status", "any", false),
 		Entry(nil, operatorUser, "ml-prod", "create", "", "pods", "any", false),
 		Entry(nil, operatorUser, "ml-prod", "delete", "", "pods", "any", false),
-		Entry(nil, operatorUser, "", "update", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", true),
-		Entry(nil, operatorUser, "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", false),
-		Entry(nil, operatorUser, "", "update", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "other", false),
+		Entry(nil, operatorUser, "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", true),
+		Entry(nil, operatorUser, "", "patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "modelrights-pods", true),
+		Entry(nil, operatorUser, "", "watch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "modelrights-pods", true),
+		Entry(nil, operatorUser, "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-workloads", true),
+		Entry(nil, operatorUser, "", "watch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", false),
+		Entry(nil, operatorUser, "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "other", false),
+		Entry(nil, operatorUser, "", "create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", false),
+		Entry(nil, operatorUser, "", "delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "modelrights-pods", false),
 		Entry(nil, operatorUser, "", "create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", false),
 		Entry(nil, operatorUser, "", "create", "modelrights.dev", "modelauditrecords", "", true),
 		Entry(nil, operatorUser, "", "delete", "modelrights.dev", "modelauditrecords", "", false),
@@ -251,11 +273,37 @@ var _ = Describe("Chart", Ordered, func() {
 		Expect(admin.Get(ctx, client.ObjectKeyFromObject(auditRecord(0)), &v1alpha1.ModelAuditRecord{})).To(Succeed())
 		err := admin.Get(ctx, client.ObjectKey{Name: "modelrights-pods"}, &admissionregistrationv1.ValidatingWebhookConfiguration{})
 		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "the webhooks are gone: %v", err)
+		Eventually(func() error { return admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll) }, policyTimeout).Should(Succeed())
 	})
 
 	It("takes over what it left behind when it is installed again", func(ctx SpecContext) {
 		// The namespace of the first installation is never quite gone here: that takes a controller manager.
 		helm("install", "modelrights", "../../charts/modelrights", "--set", "node.namespace=another-node")
 		Expect(admin.Get(ctx, client.ObjectKeyFromObject(auditRecord(0)), &v1alpha1.ModelAuditRecord{})).To(Succeed())
+	})
+
+	// Charts before this one brought the webhooks themselves. Helm takes away what it brought, with what the operator had
+	// filled in: until the first replica of the new version runs, which needs no leadership to write them anew, nothing is
+	// sent. docs/decisions/0006 says so.
+	It("takes webhooks of its own away that it brought before", func(ctx SpecContext) {
+		before := GinkgoT().TempDir()
+		Expect(os.CopyFS(before, os.DirFS("../../charts/modelrights"))).To(Succeed())
+		template := filepath.Join(before, "templates/webhook/mutating.yaml")
+		content, err := os.ReadFile(template)
+		Expect(err).NotTo(HaveOccurred())
+		content = append(content, []byte("webhooks:\n- name: mutate.pods.modelrights.dev\n  admissionReviewVersions: [v1]\n  sideEffects: None\n"+
+			"  clientConfig: {service: {name: modelrights-webhook, namespace: {{ .Release.Namespace }}}}\n  namespaceSelector: {matchLabels: {never: selected}}\n")...)
+		Expect(os.WriteFile(template, content, 0o600)).To(Succeed())
+		helm("upgrade", "modelrights", before, "--set", "node.namespace=another-node")
+		mutating, _ := webhooks(ctx)
+		Expect(mutating).To(HaveLen(1))
+		live := &admissionregistrationv1.MutatingWebhookConfiguration{}
+		Expect(admin.Get(ctx, client.ObjectKey{Name: admissionconfig.Pods}, live)).To(Succeed())
+		live.Webhooks[0].ClientConfig.CABundle = config.CAData
+		Expect(admin.Update(ctx, live, client.FieldOwner("modelrights-operator"))).To(Succeed())
+
+		helm("upgrade", "modelrights", "../../charts/modelrights", "--set", "node.namespace=another-node")
+		mutating, _ = webhooks(ctx)
+		Expect(mutating).To(BeEmpty())
 	})
 })
