@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -56,6 +58,14 @@ type LicenseReconciler struct {
 	Clock clock.PassiveClock
 
 	history history
+	said    sync.Map // of licences, by name: saidOfCoverage
+}
+
+// saidOfCoverage is what was last said of a licence, whether it is in the cache by now or not.
+type saidOfCoverage struct {
+	uid        types.UID
+	generation int64
+	covered    bool
 }
 
 // SetupWithManager registers the controller: for licences, their grants, and the Secrets of their keys.
@@ -130,9 +140,10 @@ func (r *LicenseReconciler) licensesCoveredOtherwise(ctx context.Context, config
 	}
 	var requests []reconcile.Request
 	for i := range licenses.Items {
-		covered, _, err := r.Coverage.Covers(ctx, &licenses.Items[i])
-		if err != nil || covered != meta.IsStatusConditionTrue(licenses.Items[i].Status.Conditions, v1alpha1.ConditionAdmissionReady) {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&licenses.Items[i])})
+		license := &licenses.Items[i]
+		covered, _, err := r.Coverage.Covers(ctx, license)
+		if said, ok := r.said.Load(license.Name); err != nil || !ok || said != (saidOfCoverage{license.UID, license.Generation, covered}) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(license)})
 		}
 	}
 	return requests
@@ -145,6 +156,7 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		if client.IgnoreNotFound(err) != nil {
 			return ctrl.Result{}, err
 		}
+		r.said.Delete(req.Name)
 		return ctrl.Result{}, r.history.gone(ctx, r.Audit, req.NamespacedName, licenseEntry)
 	}
 	now, err := licenseIncarnation(&license)
@@ -168,10 +180,7 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, err
 	}
 
-	if r.Coverage != nil {
-		facts.admission = &admissionFacts{}
-		facts.admission.covered, facts.admission.why, facts.admission.err = r.Coverage.Covers(ctx, &license)
-	}
+	facts.admission = r.admission(ctx, &license)
 
 	status, until := licenseStatus(facts)
 	result := ctrl.Result{}
@@ -196,6 +205,25 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		readinessEvent(r.Events, &license, status.Conditions)
 	}
 	return result, nil
+}
+
+// admission says whether pods that use the licence are sent. What it says is remembered before it asks once more: so
+// either this or licensesCoveredOtherwise takes notice of a change in between.
+func (r *LicenseReconciler) admission(ctx context.Context, license *v1alpha1.ModelLicense) *admissionFacts {
+	if r.Coverage == nil {
+		return nil
+	}
+	facts := &admissionFacts{}
+	facts.covered, facts.why, facts.err = r.Coverage.Covers(ctx, license)
+	for {
+		r.said.Store(license.Name, saidOfCoverage{license.UID, license.Generation, facts.covered})
+		again := &admissionFacts{}
+		again.covered, again.why, again.err = r.Coverage.Covers(ctx, license)
+		if again.covered == facts.covered {
+			return again
+		}
+		facts = again
+	}
 }
 
 func (r *LicenseReconciler) readyGrants(ctx context.Context, license string) (int32, error) {

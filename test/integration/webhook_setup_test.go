@@ -143,6 +143,12 @@ func operatorSettings() admissionconfig.Settings {
 // licences' status. It returns when all that the API server holds is in force.
 func startOperator(ctx context.Context, env *envtest.Environment, governed ...string) *admission {
 	GinkgoHelper()
+	return startOperatorWith(ctx, env, func(ctrl.Manager, controllers.Coverage) {}, governed...)
+}
+
+// startOperatorWith is startOperator with further controllers.
+func startOperatorWith(ctx context.Context, env *envtest.Environment, add func(ctrl.Manager, controllers.Coverage), governed ...string) *admission {
+	GinkgoHelper()
 	a := &admission{config: env.Config, client: clientOf(env.Config), log: &submitted{}, reviews: &reviews{}, clock: &jumpingClock{}}
 	install := env.WebhookInstallOptions
 	at := "https://" + net.JoinHostPort(install.LocalServingHost, strconv.Itoa(install.LocalServingPort))
@@ -173,6 +179,7 @@ func startOperator(ctx context.Context, env *envtest.Environment, governed ...st
 		Certificates: fixedCertificate(install.LocalServingCAData),
 	}
 	Expect(a.configurations.SetupWithManager(mgr)).To(Succeed())
+	add(mgr, a.configurations)
 
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(running) }()
