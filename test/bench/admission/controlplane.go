@@ -58,7 +58,7 @@ func startControlPlane(root, assets, dir string) (*controlPlane, error) {
 	}
 	server, store := environment.ControlPlane.GetAPIServer(), &envtest.Etcd{}
 	environment.ControlPlane.Etcd = store
-	server.Configure().Set("enable-aggregator-routing", "true")
+	server.Configure().Set("enable-aggregator-routing", "true").Set("delete-collection-workers", "4")
 	store.Configure().Set("unsafe-no-fsync", "false").Set("quota-backend-bytes", "4294967296")
 	for name, outputs := range map[string][]*io.Writer{"kube-apiserver.log": {&server.Out, &server.Err}, "etcd.log": {&store.Out, &store.Err}} {
 		log, err := os.Create(filepath.Join(dir, name))

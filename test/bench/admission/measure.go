@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -143,7 +144,14 @@ func (b *bench) waitLogged(ctx context.Context, namespace string) error {
 
 // clear deletes the pods of a namespace, and leaves the operator time to take notice.
 func (b *bench) clear(ctx context.Context, namespace string) error {
-	if err := b.plane.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0)); err != nil {
+	err := wait.PollUntilContextTimeout(ctx, time.Second, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
+		err := b.plane.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0))
+		if apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
 		return fmt.Errorf("deleting the pods of %s: %w", namespace, err)
 	}
 	return b.settle(ctx, 200*time.Millisecond, 30*time.Second)

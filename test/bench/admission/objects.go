@@ -37,11 +37,14 @@ const (
 
 func licenseName(i int) string     { return fmt.Sprintf("model-%05d", i) }
 func licensorName(i int) string    { return fmt.Sprintf("vendor-%02d", i%licensors) }
-func repository(i int) string      { return registry + "/models/" + licensorName(i) + "/" + licenseName(i) }
 func tenantNamespace(i int) string { return fmt.Sprintf("tenant-%04d", i) }
 func grantName(license, j int) string {
 	return fmt.Sprintf("%s-g%d", licenseName(license), j)
 }
+
+// modelPath is the parent of the repositories of a licence. The licence names all of them by a pattern, so that there is no
+// one repository of which a registry could be asked.
+func modelPath(i int) string { return registry + "/models/" + licensorName(i) + "/" + licenseName(i) }
 
 // namespaces is how many namespaces of tenants there are.
 func namespaces(licenses int) int { return max(1, licenses*grantsPerLicense/grantsPerNamespace) }
@@ -59,7 +62,7 @@ func grantNamespace(license, j, licenses int) string {
 // license is the i-th: one repository, one key, in force, for every namespace.
 func license(i int, end time.Time) *v1alpha1.ModelLicense {
 	return builders.License(licenseName(i)).Licensor(licensorName(i)+".example").Model(licenseName(i), "2.1").
-		Repository(repository(i)).KeySecret("v1", licenseName(i)+"-v1", keySecretKey).NotAfter(end).Obj()
+		Repository(modelPath(i)+"/*").KeySecret("v1", licenseName(i)+"-v1", keySecretKey).NotAfter(end).Obj()
 }
 
 func grant(i, j, licenses int) *v1alpha1.ModelGrant {
@@ -73,11 +76,11 @@ func keySecret(i int, identity string) *corev1.Secret {
 	}
 }
 
-func licensedImage(i int) string { return repository(i%licensesAtFirst) + ":2.1" }
+func licensedImage(i int) string { return modelPath(i%licensesAtFirst) + "/weights:2.1" }
 
 // unlicensedImage is in a governed repository, but nobody licensed it.
 func unlicensedImage(i int) string {
-	return fmt.Sprintf("%s/models/%s/unlicensed-%d:1", registry, licensorName(i), i%licensesAtFirst)
+	return fmt.Sprintf("%s/models/%s/unlicensed-%d/weights:1", registry, licensorName(i), i%licensesAtFirst)
 }
 
 // ordinaryImage is on the same registry as the models.

@@ -94,7 +94,6 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", ports.probes),
 		fmt.Sprintf("--pprof-bind-address=127.0.0.1:%d", ports.pprof),
 		"--governed-repository="+governed,
-		"--resolve-interval=24h", // there is no registry
 		"--exempt-namespace="+namespaceNone, "--exempt-namespace="+namespaceEmpty, "--exempt-namespace="+namespacePolicy,
 	)
 	process := exec.Command(binary, args...)

@@ -14,12 +14,12 @@ import (
 
 const policyName = "bench-licensed-models"
 
-// allowList is the ConfigMap of the policy: a line for each licensed repository, in random order, so that the search
+// allowList is the ConfigMap of the policy: a line for the path of each licence, in random order, so that the search
 // for one goes through half of them on average.
 func allowList(licenses int) *corev1.ConfigMap {
 	repositories := make([]string, licenses)
 	for place, i := range rand.New(rand.NewPCG(1, 1)).Perm(licenses) {
-		repositories[place] = repository(i)
+		repositories[place] = modelPath(i)
 	}
 	return &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: benchNamespace, Name: policyName},
@@ -42,7 +42,7 @@ func installPolicy(ctx context.Context, p *controlPlane) error {
 				{Name: "images", Expression: `object.spec.containers.map(c, c.image) + (has(object.spec.initContainers) ? object.spec.initContainers.map(c, c.image) : [])`},
 			},
 			Validations: []admissionregistrationv1.Validation{{
-				Expression: `variables.images.all(i, !i.startsWith("` + strings.TrimSuffix(governed, "**") + `") || variables.repositories.exists(r, i.startsWith(r + ":")))`,
+				Expression: `variables.images.all(i, !i.startsWith("` + strings.TrimSuffix(governed, "**") + `") || variables.repositories.exists(r, i.startsWith(r + "/")))`,
 				Message:    "the image is not licensed",
 			}},
 		},
