@@ -317,7 +317,9 @@ var _ = Describe("Workloads", Ordered, func() {
 		})).To(MatchError(ContainSubstring("deployment denied [NoGrant]")), "scaling down does not carry an image in")
 		Expect(w.client.Delete(ctx, old)).To(Succeed())
 		Expect(w.client.Get(ctx, client.ObjectKeyFromObject(old), old)).To(Succeed())
+		before := w.server.reviews.Load()
 		Expect(change(func() { old.Spec.Template.Spec.Containers[0].Image = codeImage })).To(Succeed(), "it is being deleted")
+		Expect(w.server.reviews.Load()).To(Equal(before), "nobody was asked")
 		Expect(change(func() { controllerutil.RemoveFinalizer(old, "example.com/wait") })).To(Succeed())
 	})
 
