@@ -229,7 +229,7 @@ func moved(before, after []v1alpha1.ResolvedImage) []string {
 	var moves []string
 	for i := range after {
 		entry := &after[i]
-		if old := was[keyOf(entry)]; entry.Tag != "" && old != "" && old != entry.Digest {
+		if old := was[keyOf(entry)]; old != "" && old != entry.Digest {
 			moves = append(moves, fmt.Sprintf("%s:%s stands for %s now, for %s before", entry.Repository, entry.Tag, entry.Digest, old))
 		}
 	}

@@ -39,7 +39,7 @@ func (f *fakeRegistry) Tags(_ context.Context, _ *registry.Access, repository st
 	return registry.Tags{Names: names}, nil
 }
 
-func (f *fakeRegistry) Resolve(ctx context.Context, a *registry.Access, repository, tag string) (registry.Image, error) {
+func (f *fakeRegistry) Resolve(_ context.Context, _ *registry.Access, repository, tag string) (registry.Image, error) {
 	f.asked++
 	if err := f.broken[repository+":"+tag]; err != nil {
 		return registry.Image{}, fmt.Errorf("%s:%s: %w", repository, tag, err)
