@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -142,10 +143,28 @@ func (w *foundWorld) operator(ctx context.Context, identity string, replace ...f
 // staleRights is an operator's view of licences and grants that lags behind the API server.
 type staleRights struct {
 	*rights.Store
-	known *entitlement.Snapshot
+	client client.Client
+	known  atomic.Pointer[entitlement.Snapshot]
 }
 
-func (s *staleRights) Snapshot() (*entitlement.Snapshot, bool) { return s.known, true }
+func (s *staleRights) Snapshot() (*entitlement.Snapshot, bool) { return s.known.Load(), true }
+
+// Live is what rights.Store makes of the same view: the namespace's grants and the licences that they name are read.
+func (s *staleRights) Live(ctx context.Context, namespace string) (*entitlement.Snapshot, error) {
+	var grants v1alpha1.ModelGrantList
+	if err := s.client.List(ctx, &grants, client.InNamespace(namespace)); err != nil {
+		return nil, err
+	}
+	changes := entitlement.Changes{Licenses: map[string]*v1alpha1.ModelLicense{}, Grants: map[entitlement.GrantKey]*v1alpha1.ModelGrant{}}
+	for i := range grants.Items {
+		g, license := &grants.Items[i], &v1alpha1.ModelLicense{}
+		if err := s.client.Get(ctx, client.ObjectKey{Name: g.Spec.LicenseName}, license); err != nil {
+			return nil, err
+		}
+		changes.Grants[entitlement.GrantKey{Namespace: namespace, Name: g.Name}], changes.Licenses[license.Name] = g, license
+	}
+	return s.known.Load().Apply(changes), nil
+}
 
 // withoutGrants is a snapshot of licences alone.
 func withoutGrants(licenses ...*v1alpha1.ModelLicense) *entitlement.Snapshot {
