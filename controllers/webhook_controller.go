@@ -8,6 +8,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
@@ -235,13 +236,12 @@ func (r *WebhookReconciler) applyWorkloads(ctx context.Context, want admissionco
 	}
 	r.workloadsDue = now.Add(webhookRecheck - webhookDebounce)
 	var live admissionregistrationv1.ValidatingWebhookConfiguration
-	err := r.Live.Get(ctx, client.ObjectKey{Name: admissionconfig.Workloads}, &live)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading the configuration %s: %w", admissionconfig.Workloads, err)
-	}
-	if err != nil {
+	switch err := r.Live.Get(ctx, client.ObjectKey{Name: admissionconfig.Workloads}, &live); {
+	case apierrors.IsNotFound(err):
 		ctrl.LoggerFrom(ctx).Error(errMissing, "Workloads are not looked at: install the chart again", "configuration", admissionconfig.Workloads)
 		return nil
+	case err != nil:
+		return fmt.Errorf("reading the configuration %s: %w", admissionconfig.Workloads, err)
 	}
 	if !admissionconfig.SameValidating(live.Webhooks, webhooks) {
 		apply, err := admissionconfig.ValidatingApply(admissionconfig.Workloads, webhooks)

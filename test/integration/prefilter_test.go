@@ -250,7 +250,7 @@ func worstPods() map[string]func() *corev1.Pod {
 		"valid: 256 containers":            containers(256, func(_ int, c *corev1.Container) { c.Image = "a.b/c" }),
 		"valid: 30 containers":             containers(30, func(int, *corev1.Container) {}),
 		"valid: 20 containers":             containers(20, func(int, *corev1.Container) {}),
-		"100,000 containers":               containers(100_000, func(i int, c *corev1.Container) { *c = corev1.Container{} }),
+		"100,000 containers":               containers(100_000, func(_ int, c *corev1.Container) { *c = corev1.Container{} }),
 		"valid: a long image":              containers(1, func(_ int, c *corev1.Container) { c.Image = "a.b/" + strings.Repeat("c/", 500) + "c" }),
 		"an image of a million characters": containers(1, func(_ int, c *corev1.Container) { c.Image = strings.Repeat("a/", 500_000) + "a" }),
 		"valid: 512 volumes": pod(func(p *corev1.Pod) {
