@@ -37,7 +37,11 @@ func newRecognition(o options) (*recognition, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &recognition{client: registry.NewClient(registry.Options{RootCAs: roots}), index: &copies.Index{}, tracker: &controllers.CopyTracker{}}
+	client, err := registry.NewClient(registry.Options{RootCAs: roots, PlainHTTP: o.plainHTTPRegistries})
+	if err != nil {
+		return nil, fmt.Errorf("--plain-http-registry: %w", err)
+	}
+	r := &recognition{client: client, index: &copies.Index{}, tracker: &controllers.CopyTracker{}}
 	if r.resolver, err = registry.NewResolver(r.client, hosts); err != nil {
 		return nil, fmt.Errorf("--governed-repository: %w", err)
 	}

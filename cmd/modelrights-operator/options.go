@@ -39,6 +39,7 @@ type options struct {
 	denyCustomWorkloads  bool
 	resolveInterval      time.Duration
 	registryCAFile       string
+	plainHTTPRegistries  []string
 	logLevel             string
 	version              bool
 }
@@ -62,6 +63,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "loopback address of Go's profiles, for development, such as 127.0.0.1:6060; empty turns them off")
 	f.DurationVar(&o.resolveInterval, "resolve-interval", 10*time.Minute, "how often registries are asked what the tags of licensed repositories stand for; at least 10s")
 	f.StringVar(&o.registryCAFile, "registry-ca-file", "", "file with certificates, in PEM, of further authorities that registries' certificates may come from")
+	f.StringArrayVar(&o.plainHTTPRegistries, "plain-http-registry", nil, "registry, HOST:PORT, that is asked without TLS, and without credentials. May be repeated")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info or error")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 }

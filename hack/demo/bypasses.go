@@ -93,6 +93,6 @@ func (d *demo) withoutOperator() error {
 		return fmt.Errorf("an ordinary pod waits for the operator: %w", err)
 	}
 	v := d.values
-	v.Namespace, v.Account, v.Image = "demo-ml-dev", "llm-server", d.values.Model
+	v.Namespace, v.Account, v.Image = "demo-ml-dev", "default", d.values.Model
 	return d.apply("pod-model-image.yaml", v).refused("modelrights.dev")
 }

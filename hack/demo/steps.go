@@ -86,7 +86,9 @@ func (d *demo) install() error {
 		"--namespace", operatorNamespace, "--create-namespace", "--wait", "--timeout", "4m", "--labels", ours,
 		"--set", "image.registry="+d.registry, "--set", "image.tag="+d.tag, "--set", "image.pullPolicy=Always",
 		"--set", "node.kubeletDir="+d.kubeletDir,
-		"--set", "governedRepositories={"+d.registry+"/models/**}")
+		"--set", "governedRepositories={"+d.registry+"/models/**}",
+		// The cluster of the demo has a registry without TLS.
+		"--set", "registries.plainHTTP={"+d.plainHTTP()+"}")
 	if err := install.must(); err != nil {
 		return err
 	}
@@ -100,6 +102,14 @@ func (d *demo) install() error {
 		}
 	}
 	return d.run("kubectl", "get", "pods", "-A", "-l", "app.kubernetes.io/name=modelrights").must()
+}
+
+// plainHTTP is the registry, if it is asked without TLS: on the demo's own cluster.
+func (d *demo) plainHTTP() string {
+	if d.existing {
+		return ""
+	}
+	return d.registry
 }
 
 func (d *demo) seal() error {

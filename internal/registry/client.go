@@ -4,12 +4,14 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sync/singleflight"
@@ -36,6 +38,7 @@ type Client struct {
 	servers   *servers
 	transport http.RoundTripper
 	timeout   time.Duration
+	plainHTTP map[string]bool // hosts in normal form
 	flights   singleflight.Group
 	contents  *lru.Cache // of contentKey to *content
 
@@ -51,10 +54,21 @@ type Options struct {
 	Clock clock.PassiveClock
 	// RootCAs are whom registries' certificates have to come from; nil is the system's.
 	RootCAs *x509.CertPool
+	// PlainHTTP are registries, HOST:PORT, that may be asked without TLS. They are asked anonymously: credentials do not
+	// travel in the clear. Registries at loopback addresses may always be.
+	PlainHTTP []string
 }
 
-// NewClient returns a client that has read nothing yet.
-func NewClient(o Options) *Client {
+// NewClient returns a client that has read nothing yet. The error names what is no HOST:PORT.
+func NewClient(o Options) (*Client, error) {
+	plainHTTP := map[string]bool{}
+	for _, given := range o.PlainHTTP {
+		host := normalHost(given)
+		if _, port, err := net.SplitHostPort(host); err != nil || port == "" {
+			return nil, fmt.Errorf("registry %q without TLS: write HOST:PORT, with a port other than 443", given)
+		}
+		plainHTTP[host] = true
+	}
 	if o.Rate == 0 {
 		o.Rate = requestRate
 	}
@@ -65,9 +79,10 @@ func NewClient(o Options) *Client {
 		servers:   &servers{rate: o.Rate, burst: requestBurst, clock: o.Clock},
 		transport: newTransport(o.RootCAs),
 		timeout:   requestTimeout,
+		plainHTTP: plainHTTP,
 		contents:  lru.New(maxCached),
 		pullers:   lru.New(maxPullers),
-	}
+	}, nil
 }
 
 type pullerKey struct {
@@ -81,7 +96,7 @@ func (c *Client) puller(a *Access, repository string) (*remote.Puller, name.Repo
 	if !a.Allows(host) {
 		return nil, name.Repository{}, fmt.Errorf("host %q: %w", host, ErrNotAllowed)
 	}
-	repo, err := repositoryOf(repository)
+	repo, err := repositoryOf(repository, c.plainHTTP[host])
 	if err != nil {
 		return nil, name.Repository{}, err
 	}
@@ -93,9 +108,13 @@ func (c *Client) puller(a *Access, repository string) (*remote.Puller, name.Repo
 			return puller, repo, nil
 		}
 	}
+	plain, auth := c.plainHTTP[host], a.authenticator(repository)
+	if plain {
+		auth = authn.Anonymous
+	}
 	puller, err := remote.NewPuller(
-		remote.WithTransport(&guard{registry: endpointOf(&url.URL{Scheme: "https", Host: repo.RegistryStr()}), servers: c.servers, next: c.transport, timeout: c.timeout}),
-		remote.WithAuth(a.authenticator(repository)),
+		remote.WithTransport(&guard{registry: endpointOf(&url.URL{Scheme: "https", Host: repo.RegistryStr()}), plain: plain, servers: c.servers, next: c.transport, timeout: c.timeout}),
+		remote.WithAuth(auth),
 		remote.WithUserAgent("modelrights-operator"),
 		remote.WithPageSize(tagPage),
 		// Retries are the caller's business, who knows of more than one request.
@@ -117,11 +136,11 @@ func (c *Client) forget(a *Access, repository string) {
 }
 
 // repositoryOf is a repository in normal form as go-containerregistry names it.
-func repositoryOf(repository string) (name.Repository, error) {
+func repositoryOf(repository string, plain bool) (name.Repository, error) {
 	text := images.Reference{Repository: repository}.String()
 	options := []name.Option{name.StrictValidation}
 	host, _, _ := strings.Cut(text, "/")
-	if isLoopback(endpointOf(&url.URL{Scheme: "https", Host: host}).name) {
+	if plain || isLoopback(endpointOf(&url.URL{Scheme: "https", Host: host}).name) {
 		options = append(options, name.Insecure)
 	}
 	repo, err := name.NewRepository(text, options...)

@@ -51,6 +51,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 // go-containerregistry does on behalf of that registry (logging in, following redirects and pages) goes through it.
 type guard struct {
 	registry endpoint
+	plain    bool // it may be asked without TLS
 	servers  *servers
 	next     http.RoundTripper
 	timeout  time.Duration // of a request, its answer's body included
@@ -98,7 +99,7 @@ func (g *guard) check(in *http.Request, target endpoint) error {
 	switch {
 	case in.URL.User != nil || in.Host != "" && in.Host != in.URL.Host:
 		return refuse("registry %s sends to a URL that pretends to be another", g.registry.name)
-	case in.URL.Scheme == "http" && isLoopback(target.name) && target.sameServer(g.registry):
+	case in.URL.Scheme == "http" && (g.plain || isLoopback(target.name)) && target.sameServer(g.registry):
 	case in.URL.Scheme != "https":
 		return refuse("registry %s sends to %s://%q: https alone is used", g.registry.name, in.URL.Scheme, target.name)
 	}

@@ -52,6 +52,7 @@ func redirected(t *testing.T, method string, hops ...string) *http.Request {
 func TestGuard(t *testing.T) {
 	tests := map[string]struct {
 		registry string
+		plain    bool
 		hops     []string
 		method   string
 		refused  bool
@@ -75,6 +76,9 @@ func TestGuard(t *testing.T) {
 		"another loopback":                      {registry: "127.0.0.1:5000", hops: []string{"http://127.0.0.2:5000/v2/"}, refused: true},
 		"loopback, for another registry":        {hops: []string{"http://127.0.0.1:443/v2/"}, refused: true},
 		"a private address, without TLS":        {registry: "10.0.0.7:5000", hops: []string{"http://10.0.0.7:5000/v2/"}, refused: true},
+		"one that is said to have no TLS":       {registry: "10.0.0.7:5000", plain: true, hops: []string{"http://10.0.0.7:5000/v2/"}},
+		"another port of that one":              {registry: "10.0.0.7:5000", plain: true, hops: []string{"http://10.0.0.7:5001/v2/"}, refused: true},
+		"that one, for another registry":        {plain: true, hops: []string{"http://10.0.0.7:5000/v2/"}, refused: true},
 		"a private address":                     {registry: "10.0.0.7:5000", hops: []string{"https://10.0.0.7:5000/v2/"}},
 		"a name below localhost":                {registry: "registry.localhost:5000", hops: []string{"http://registry.localhost:5000/v2/"}, refused: true},
 		"redirected within the registry":        {hops: []string{"https://registry.example.com/v2/a", "https://registry.example.com/v2/b"}},
@@ -98,6 +102,7 @@ func TestGuard(t *testing.T) {
 				tc.method = http.MethodGet
 			}
 			g, next := newGuard(tc.registry)
+			g.plain = tc.plain
 			response, err := g.RoundTrip(redirected(t, tc.method, tc.hops...))
 			if (err != nil) != tc.refused || tc.refused && next.last != nil {
 				t.Fatalf("error %v, sent %v; refused: %t", err, next.last, tc.refused)

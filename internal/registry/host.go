@@ -50,7 +50,7 @@ func (e endpoint) sameServer(other endpoint) bool {
 }
 
 // isLoopback says that a name literally is this machine: localhost, or a loopback address. Plain http is used for no
-// other registry, as containerd does.
+// other registry, as containerd does, unless Options.PlainHTTP names it.
 func isLoopback(name string) bool {
 	if name == "localhost" {
 		return true

@@ -31,6 +31,7 @@ type internet struct {
 	mu      sync.Mutex
 	servers map[string]string // HOST:PORT to the server's address
 	seen    []seenRequest
+	plain   []string // the hosts that answer without TLS, of which the client was told
 }
 
 // seenRequest is what a server saw.
@@ -47,7 +48,11 @@ func (i *internet) serve(host string, handler http.Handler) {
 	if !strings.Contains(host, ":") {
 		host += ":443"
 	}
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	start := httptest.NewTLSServer
+	if slices.Contains(i.plain, host) {
+		start = httptest.NewServer
+	}
+	server := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		i.mu.Lock()
@@ -84,7 +89,10 @@ func (i *internet) dial(ctx context.Context, network, hostPort string) (net.Conn
 
 // client is a client of this internet that does not wait.
 func (i *internet) client() *Client {
-	c := NewClient(Options{Rate: 1e6})
+	c, err := NewClient(Options{Rate: 1e6, PlainHTTP: i.plain})
+	if err != nil {
+		i.t.Fatal(err)
+	}
 	transport := newTransport(nil)
 	transport.DialContext = i.dial
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}

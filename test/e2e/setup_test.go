@@ -82,6 +82,7 @@ func install() {
 		"--set", "node.kubeletDir="+installed.kubeletDir, "--set", "operator.replicas=2",
 		// On a cluster that was left up, images were built anew under the same tag.
 		"--set", "operator.podAnnotations.e2e="+installed.run, "--set", "node.podAnnotations.e2e="+installed.run,
+		"--set", "registries.plainHTTP={"+installed.registry+"}", "--set", "registries.resolveInterval=10s",
 		"--set", "governedRepositories={"+installed.registry+"/models/**}")
 }
 

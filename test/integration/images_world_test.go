@@ -82,7 +82,8 @@ func newImageWorld(ctx SpecContext) *imageWorld {
 		Client: mgr.GetClient(), Keys: keys.NewSecretSource(mgr.GetAPIReader(), operatorNamespace), Namespace: operatorNamespace,
 		Audit: records, Events: recorder, Clock: now,
 	}).SetupWithManager(running, mgr)).To(Succeed())
-	reads := registryclient.NewClient(registryclient.Options{Rate: 1000})
+	reads, err := registryclient.NewClient(registryclient.Options{Rate: 1000})
+	Expect(err).NotTo(HaveOccurred())
 	w.layers, err = registryclient.NewResolver(reads, nil)
 	Expect(err).NotTo(HaveOccurred())
 	Expect((&controllers.ImageReconciler{
