@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 
@@ -161,20 +160,6 @@ func (t Table) Groups() Groups {
 		groups[group] = slices.Compact(resources)
 	}
 	return groups
-}
-
-// Kinds lists what the table has entries for, as KIND.GROUP, or *.GROUP for all of a group, sorted.
-func (t Table) Kinds() []string {
-	all := map[string]bool{}
-	for _, e := range t.entries {
-		for _, kind := range e.kinds {
-			all[kind+"."+e.group] = true
-		}
-		if e.kinds == nil {
-			all["*."+e.group] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
 }
 
 // lookup is the first entry for a kind, nil where there is none.
