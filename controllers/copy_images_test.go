@@ -41,7 +41,7 @@ func reportedPod() *corev1.Pod {
 		EphemeralContainer("debug", "example.com/debug").ImageVolume("model", "example.com/model", "server", "init").Obj()
 	pod.Status.Phase = corev1.PodRunning
 	mount := corev1.VolumeMountStatus{Name: "model", VolumeStatus: &corev1.VolumeStatus{Image: &corev1.ImageVolumeStatus{ImageRef: "example.com/model@" + digestB}}}
-	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "init", ImageID: "example.com/init@" + digestA, VolumeMounts: []corev1.VolumeMountStatus{mount}}}
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "init", ImageID: "example.com/init@" + digestA}}
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "server", ImageID: digestA, VolumeMounts: []corev1.VolumeMountStatus{mount, {Name: "scratch"}}}, {Name: "starting"}}
 	pod.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "debug", ImageID: "example.com/debug@" + digestB}}
 	return pod
