@@ -37,7 +37,7 @@ func findingsOf(pod *corev1.Pod, refused entitlement.PodDecision) []finding {
 		if i < 0 {
 			groups, i = append(groups, &group{first: use}), len(groups)
 		}
-		if !slices.Contains(groups[i].images, use.Image) {
+		if use.Image != "" && !slices.Contains(groups[i].images, use.Image) {
 			groups[i].images = append(groups[i].images, use.Image)
 		}
 	}
