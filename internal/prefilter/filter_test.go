@@ -43,11 +43,13 @@ func TestMatchesImage(t *testing.T) {
 				"sha256:01ab", "sha256:" + hex64, "sha512:ab", hex64, "registry.example.com/Models/Chat", "registry.example.com/models/chat ",
 				// Not governed, but of the same path: hosts have many spellings.
 				"mirror.example.org/models/chat:1", "mirror.example.org/cache/models/chat:1",
+				// Nor these, but IPv6 addresses have more spellings than an expression can hold.
+				"[2001:db8::1]:5000/web", "[0]/web",
 			},
 			[]string{
 				plain, "nginx", "nginx:1.25", "registry.example.com/models/chat-7b", "registry.example.com/models/chat7b", "registry.example.com/models/chat.7b",
 				"registry.example.com/models/chat_7b", "registry.example.com/models", "registry.example.com/othermodels/chat", "registry.example.com/x-models/chat",
-				"registry.example.com:5000/tools/shell:chat", "registry.k8s.io/pause:3.10", "localhost:5000/web@sha256:" + hex64, "[2001:db8::1]:5000/web",
+				"registry.example.com:5000/tools/shell:chat", "registry.k8s.io/pause:3.10", "localhost:5000/web@sha256:" + hex64,
 				"123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/web:v1.2.3_4-5", "LOCALHOST/web",
 			},
 		},
@@ -243,13 +245,14 @@ func TestMany(t *testing.T) {
 func FuzzSuperset(f *testing.F) {
 	patterns := []string{
 		"registry.example.com/models/chat", "registry.example.com/**", "registry.example.com:5000/*/chat", "docker.io/busybox", "docker.io/**",
-		"[2001:db8::1]:5000/**", "10.0.0.1/**", "localhost/m", "a.b/c/**/d", "Foo/bar", "docker.io/library/**",
+		"[2001:db8::1]:5000/**", "10.0.0.1/**", "localhost/m", "a.b/c/**/d", "Foo/bar", "docker.io/library/**", "a_b.example/**",
 	}
 	spellings := []string{
 		"registry.example.com/models/chat:2.1", "REGISTRY.example.com:0443/models/chat@sha256:" + hex64, "registry.example.com:05000/a/chat",
 		"busybox", "index.docker.io/library/busybox:1", "registry.hub.docker.com/a/b", "[2001:DB8::1]:5000/a", "[::ffff:a00:1]/a", "sha256:01ab", hex64,
 		"Foo/bar", "foo/bar", "foo:443/bar", "a.b/c/x/d:e@sha256:" + hex64, "a.b/C/d", "", " ", "a.b/c:" + strings.Repeat("x", 129),
 		"a.b/" + strings.Repeat("c", 256), "docker.io:443/x",
+		"[0]/1", "a_b.example/x", "A_b.example:443/x",
 	}
 	for i, p := range patterns {
 		for _, s := range spellings {

@@ -2,7 +2,6 @@ package prefilter
 
 import (
 	"maps"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,8 +9,9 @@ import (
 
 const (
 	// grammar matches references that images.Parse reads, and nothing that it does not read but for what is too long. It
-	// is the grammar of github.com/distribution/reference, with SHA-256 alone as digest.
-	grammar = `^(?:(?:` + hostLabel + `(?:\.` + hostLabel + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?` +
+	// is the grammar of github.com/distribution/reference, with SHA-256 alone as digest, and without hosts that are IPv6
+	// addresses, which have too many spellings: what does not match it is sent.
+	grammar = `^(?:` + hostLabel + `(?:\.` + hostLabel + `)*(?::[0-9]+)?/)?` +
 		pathComponent + `(?:/` + pathComponent + `)*(?::\w[\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$`
 	hostLabel     = `[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?`
 	pathComponent = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
@@ -32,29 +32,24 @@ func (s *prefixes) expression() string {
 		alternatives = append(alternatives, `(?:^|/)`+s.root.expression()+`(?:[:@/]|$)`)
 	}
 	var literal []string
-	other := map[string]bool{}
 	for _, host := range slices.Sorted(maps.Keys(s.hosts)) {
 		if host == dockerHub {
 			// No slash; or a first component that is no host; or a host of Docker's.
-			other[`^[^/]*$|^[^/.:A-Z]+/|^(?i:[^/]*docker[^/]*)/`] = true
+			alternatives = append(alternatives, `^[^/]*$|^[^/.:A-Z]+/|^(?i:[^/]*docker[^/]*)/`)
 			continue
 		}
 		name, port := host, `(?::0*443)?`
 		if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 			name, port = host[:i], `:0*`+host[i+1:]
 		}
-		if !strings.HasPrefix(name, "[") {
+		if !strings.HasPrefix(name, "[") { // The grammar leaves these out.
 			literal = append(literal, regexp.QuoteMeta(name)+port)
-		}
-		if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-			// Addresses in brackets have many spellings, also those of IPv4.
-			other[`^\[`] = true
 		}
 	}
 	if len(literal) > 0 {
 		alternatives = append(alternatives, `^(?i:`+strings.Join(literal, "|")+`)/`)
 	}
-	return strings.Join(append(alternatives, slices.Sorted(maps.Keys(other))...), "|")
+	return strings.Join(alternatives, "|")
 }
 
 // expression matches the paths below a node.
