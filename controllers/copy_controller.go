@@ -217,6 +217,7 @@ func (r *CopyReconciler) stand(pod *corev1.Pod, namespaceLabels map[string]strin
 		}
 	}
 	subject := entitlement.Pod{Namespace: pod.Namespace, NamespaceLabels: namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec}
+	decided := entitlement.DecidePod(subject, snapshot, r.Clock.Now())
 	names := make([]string, 0, len(byLicense))
 	for name := range byLicense {
 		names = append(names, name)
@@ -232,7 +233,13 @@ func (r *CopyReconciler) stand(pod *corev1.Pod, namespaceLabels map[string]strin
 			return slices.ContainsFunc(covered, func(u entitlement.UseDecision) bool { return u.Kind == c.image.kind && u.Name == c.image.name })
 		})
 		if len(foreign) > 0 {
-			s.copies = append(s.copies, podCopyOf(pod, license, foreign))
+			c := podCopyOf(pod, license, foreign)
+			c.licensed = !slices.ContainsFunc(foreign, func(c copied) bool {
+				return !slices.ContainsFunc(decided, func(u entitlement.UseDecision) bool {
+					return u.Entitled() && u.Kind == c.image.kind && u.Name == c.image.name
+				})
+			})
+			s.copies = append(s.copies, c)
 		}
 	}
 	s.claims = r.claims(s, snapshot)

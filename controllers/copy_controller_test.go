@@ -1,12 +1,18 @@
 package controllers
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	testingclock "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/copies"
@@ -105,6 +111,27 @@ func TestCopyClaims(t *testing.T) {
 	}
 }
 
+// TestWanted: what another licence entitles the pod to is reported, and not evicted.
+func TestWanted(t *testing.T) {
+	other := otherLicense()
+	other.Spec.Terms.OnCopy = v1alpha1.CopyPolicyEvict
+	r := compared(t, world{[]*v1alpha1.ModelLicense{chatLicense(), other}, []*v1alpha1.ModelGrant{chatGrant()}})
+	s, _ := r.Rights.Snapshot()
+	for name, test := range map[string]struct {
+		images []string
+		want   bool
+	}{
+		"nobody's": {[]string{"elsewhere.example.com/renamed"}, true},
+		"another licence's, to which it has a right": {[]string{chatImage}, false},
+		"both": {[]string{chatImage, "elsewhere.example.com/renamed"}, true},
+	} {
+		stands := r.stand(reported(storedPod(test.images...), digestB, digestB), nil, s)
+		if len(stands.copies) != 1 || wanted(stands.copies) != test.want {
+			t.Errorf("%s: %d copies, evicted: %v", name, len(stands.copies), wanted(stands.copies))
+		}
+	}
+}
+
 // TestEvictable: what is never evicted.
 func TestEvictable(t *testing.T) {
 	e := &evictor{protected: []string{"kube-system", "modelrights-system"}}
@@ -112,12 +139,12 @@ func TestEvictable(t *testing.T) {
 		pod  *corev1.Pod
 		want bool
 	}{
-		"a pod":                       {builders.Pod("ml", "a").Owner("apps/v1", "ReplicaSet", "a", "u").Obj(), true},
-		"in kube-system":              {builders.Pod("kube-system", "a").Obj(), false},
-		"in ours":                     {builders.Pod("modelrights-system", "a").Obj(), false},
-		"a mirror by its annotation":  {builders.Pod("ml", "a").Annotation(corev1.MirrorPodAnnotationKey, "x").Obj(), false},
-		"a mirror by its owner":       {builders.Pod("ml", "a").Owner("v1", "Node", "n", "u").Obj(), false},
-		"in a namespace of like name": {builders.Pod("kube-system-2", "a").Obj(), true},
+		"a pod":                          {builders.Pod("ml", "a").Owner("apps/v1", "ReplicaSet", "a", "u").Obj(), true},
+		"in kube-system":                 {builders.Pod("kube-system", "a").Obj(), false},
+		"in ours":                        {builders.Pod("modelrights-system", "a").Obj(), false},
+		"a mirror by its annotation":     {builders.Pod("ml", "a").Annotation(corev1.MirrorPodAnnotationKey, "x").Obj(), false},
+		"one that claims to be a node's": {builders.Pod("ml", "a").Owner("v1", "Node", "n", "u").Obj(), true},
+		"in a namespace of like name":    {builders.Pod("kube-system-2", "a").Obj(), true},
 	} {
 		if got := e.evictable(test.pod); got != test.want {
 			t.Errorf("%s: %v", name, got)
@@ -130,12 +157,37 @@ func TestEvictionsAreBounded(t *testing.T) {
 	var e evictor
 	allowed := 0
 	for range 1000 {
-		if e.turn(storedPod(), noon) == 0 {
+		if _, wait := e.turn(storedPod(), noon); wait == 0 {
 			allowed++
 		}
 	}
 	if allowed != evictionBurst {
 		t.Errorf("%d at once", allowed)
+	}
+}
+
+// TestEvictionsThatAreNotAllowed: a budget that lets no pod go holds up no other pod's eviction.
+func TestEvictionsThatAreNotAllowed(t *testing.T) {
+	stuck, free := storedPod(), storedPod()
+	stuck.Name, free.Name = "stuck", "free"
+	c := interceptor.NewClient(fake.NewClientBuilder().WithObjects(stuck, free).Build(), interceptor.Funcs{
+		SubResourceCreate: func(_ context.Context, _ client.Client, _ string, o, _ client.Object, _ ...client.SubResourceCreateOption) error {
+			if o.GetName() == "stuck" {
+				return apierrors.NewTooManyRequests("disruption budget", 0)
+			}
+			return nil
+		},
+	})
+	e := evictor{client: c}
+	for i := range 3 * evictionBurst {
+		pod := stuck.DeepCopy()
+		pod.UID = types.UID(fmt.Sprint(i))
+		if wait, done, err := e.evict(t.Context(), pod, noon); wait == 0 || done || err != nil {
+			t.Fatalf("wait %v, done %v, error %v", wait, done, err)
+		}
+	}
+	if _, done, err := e.evict(t.Context(), free, noon); !done || err != nil {
+		t.Errorf("done %v, error %v", done, err)
 	}
 }
 

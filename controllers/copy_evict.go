@@ -52,16 +52,14 @@ type evictor struct {
 // end nothing, and the kubelet makes it anew. It is reported, and whoever manages the node has to remove its file.
 func (e *evictor) evictable(pod *corev1.Pod) bool {
 	_, mirror := pod.Annotations[annotationMirror]
-	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && owner.Kind == "Node" {
-		mirror = true
-	}
 	return !mirror && pod.DeletionTimestamp.IsZero() && !slices.Contains(e.protected, pod.Namespace)
 }
 
 // evict asks for the eviction of a pod as it was read. Where that has to wait it says how long; done is true once the pod
 // is being deleted for it.
 func (e *evictor) evict(ctx context.Context, pod *corev1.Pod, now time.Time) (wait time.Duration, done bool, err error) {
-	if wait := e.turn(pod, now); wait > 0 {
+	turn, wait := e.turn(pod, now)
+	if wait > 0 {
 		return wait, false, nil
 	}
 	err = e.client.SubResource("eviction").Create(ctx, pod.DeepCopy(), &policyv1.Eviction{
@@ -74,6 +72,7 @@ func (e *evictor) evict(ctx context.Context, pod *corev1.Pod, now time.Time) (wa
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // it is gone, or another has its name
 		return 0, false, nil
 	case apierrors.IsTooManyRequests(err):
+		turn.CancelAt(now) // whoever may be evicted shall not wait for those who may not
 		return e.delay(pod, now), false, nil
 	default:
 		return 0, false, fmt.Errorf("evicting pod %s/%s: %w", pod.Namespace, pod.Name, err)
@@ -88,18 +87,20 @@ func (e *evictor) init() {
 	}
 }
 
-// turn is how long the next eviction has to wait.
-func (e *evictor) turn(pod *corev1.Pod, now time.Time) time.Duration {
+// turn is one of the evictions that may happen now, or how long to wait for one.
+func (e *evictor) turn(pod *corev1.Pod, now time.Time) (*rate.Reservation, time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.init()
 	if e.backoff.IsInBackOffSinceUpdate(string(pod.UID), now) {
-		return max(time.Second, e.backoff.Get(string(pod.UID)))
+		return nil, max(time.Second, e.backoff.Get(string(pod.UID)))
 	}
-	if !e.limiter.AllowN(now, 1) {
-		return evictionRetry
+	turn := e.limiter.ReserveN(now, 1)
+	if turn.DelayFrom(now) > 0 {
+		turn.CancelAt(now)
+		return nil, evictionRetry
 	}
-	return 0
+	return turn, 0
 }
 
 // delay is how long to wait after an eviction was not allowed.
@@ -129,7 +130,10 @@ func (e *evictor) debt(pod PodRef) []audit.Entry {
 	return e.owed[pod]
 }
 
-// wanted says whether one of the licences wants pods that run copies of it to be evicted.
+// wanted says whether one of the licences wants pods that run copies of it to be evicted. What another licence entitles
+// the pod to is reported and runs on: which of two licensors is right is not for a controller to say.
 func wanted(copies []podCopy) bool {
-	return slices.ContainsFunc(copies, func(c podCopy) bool { return c.license.Spec.Terms.OnCopy == v1alpha1.CopyPolicyEvict })
+	return slices.ContainsFunc(copies, func(c podCopy) bool {
+		return !c.licensed && c.license.Spec.Terms.OnCopy == v1alpha1.CopyPolicyEvict
+	})
 }

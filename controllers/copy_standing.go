@@ -17,6 +17,8 @@ import (
 // podCopy is what a pod runs that is a copy of one licence's images.
 type podCopy struct {
 	license *v1alpha1.ModelLicense
+	// licensed says that the pod is entitled to every one of the images under another licence.
+	licensed bool
 	// note says which image is a copy of which.
 	note  string
 	entry audit.Entry

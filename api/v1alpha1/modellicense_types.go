@@ -204,7 +204,8 @@ type LicenseTerms struct {
 
 	// onCopy is what happens to a running pod whose image is a copy of a licensed one, under another name or built from
 	// it, and which is not entitled to the licence: Report writes an audit entry, an Event and a condition; Evict ends the
-	// pod too, through the eviction API. Optional, default Report.
+	// pod too, through the eviction API, unless another licence entitles it. List images[].digests before you set Evict:
+	// without them whatever is pushed to the repositories counts as the model. Optional, default Report.
 	// +optional
 	// +default="Report"
 	OnCopy CopyPolicy `json:"onCopy,omitempty"`

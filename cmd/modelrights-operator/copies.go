@@ -53,7 +53,7 @@ func addCopies(mgr ctrl.Manager, o options, r *recognition, store *rights.Store,
 	reconciler := &controllers.CopyReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Index: r.index, Layers: r.resolver, Tracker: r.tracker,
 		Audit: log, Events: mgr.GetEventRecorder(component), Clock: clock.RealClock{},
-		Protected: []string{"kube-system", o.namespace, o.nodeNamespace},
+		Protected: append([]string{"kube-system", o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the copy controller: %w", err)

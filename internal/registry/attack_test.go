@@ -237,6 +237,19 @@ func TestContentIsThatOfTheDigest(t *testing.T) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	})
+	t.Run("another content for a listed digest, of a type whose digest the library takes from a header", func(t *testing.T) {
+		net := newInternet(t)
+		net.serve(host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/manifests/") {
+				w.Header().Set("Content-Type", string(types.DockerManifestSchema1Signed))
+				w.Header().Set("Docker-Content-Digest", digestOf(t, good))
+				w.Write(evilRaw)
+			}
+		}))
+		if got, err := net.client().Read(t.Context(), access(t, nil, host), repository, digestOf(t, good)); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	})
 	t.Run("no promise, another configuration", func(t *testing.T) {
 		net := newInternet(t)
 		net.serve(host, serve("", evilRaw)) // its configuration has another digest

@@ -122,7 +122,15 @@ func (c *Client) content(ctx context.Context, a *Access, repository, digest stri
 		if err != nil {
 			return nil, err
 		}
-		return c.interpret(ctx, a, repository, got.Manifest)
+		found, err := c.interpret(ctx, a, repository, got.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		// The library believes a header for one type of manifest.
+		if found.digest != digest {
+			return nil, refuse("it answers with other content than the digest names")
+		}
+		return found, nil
 	})
 	select {
 	case result := <-flight:

@@ -70,7 +70,6 @@ func TestEndlessAnswers(t *testing.T) {
 			client := net.client()
 			client.timeout = time.Second
 			a := access(t, nil, host)
-			began := time.Now()
 			_, listErr := client.Tags(t.Context(), a, repository)
 			_, resolveErr := client.Resolve(t.Context(), a, repository, "v1")
 			if !errors.Is(listErr, ErrUnreachable) && !errors.Is(listErr, ErrDenied) {
@@ -78,9 +77,6 @@ func TestEndlessAnswers(t *testing.T) {
 			}
 			if !errors.Is(resolveErr, ErrUnreachable) && !errors.Is(resolveErr, ErrDenied) {
 				t.Errorf("resolving: %v", resolveErr)
-			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("took %s", took)
 			}
 			// Three answers at most, and what lies in buffers of the network.
 			if n := written.Load(); n > 3*(maxBody+8<<20) {

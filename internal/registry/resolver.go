@@ -15,14 +15,21 @@ import (
 // Layers says what a running image consists of, for copies.Index.Match.
 type Layers interface {
 	// Layers reads the manifests of an image: the one that a reference HOST/PATH@sha256:HEX names or, of an index, those
-	// of its platforms. The error wraps ErrNotAllowed where no licence and no governed repository names the host, or
+	// of its platforms. The error wraps ErrNotAllowed where no licence and no governed repository names the host, where
+	// it is Docker Hub and no licence has credentials, or
 	// where the reference names no repository and digest; asking again is no use then before a licence changes. After
 	// any other error it is worth trying again later: a *BackoffError says when.
 	Layers(ctx context.Context, image string) ([]copies.Manifest, error)
 }
 
-// maxTried is how many licences' credentials are tried for a running image.
-const maxTried = 3
+const (
+	// maxTried is how many licences' credentials are tried for a running image.
+	maxTried = 3
+
+	// dockerHub counts what anonymous users read by address, which the operator may share with nodes: running images are
+	// read there with credentials or not at all, so that nobody's pulls are used up.
+	dockerHub = "docker.io"
+)
 
 // Resolver reads running images on the hosts of all licences, with the credentials that a licence has for its hosts. It
 // is safe for concurrent use.
@@ -101,7 +108,10 @@ func (r *Resolver) accesses(host string) []*Access {
 	if len(licenses) == 0 && !r.governed.Allows(host) {
 		return nil
 	}
-	accesses := []*Access{{hosts: []string{host}}}
+	var accesses []*Access
+	if host != dockerHub {
+		accesses = append(accesses, &Access{hosts: []string{host}})
+	}
 	for _, license := range slices.Sorted(maps.Keys(licenses)) {
 		if len(accesses) > maxTried {
 			break

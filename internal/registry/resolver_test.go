@@ -20,11 +20,12 @@ func TestLayers(t *testing.T) {
 	net.serve("private.example.com", private)
 	net.serve("governed.example.com", server)
 	net.serve(attacker, server)
+	net.serve("index.docker.io", server)
 	made := image(t)
 	for _, h := range []string{host, "private.example.com", "governed.example.com", attacker} {
 		net.push(server, h+"/tenant/copy", "v1", made)
 	}
-	resolver, err := NewResolver(net.client(), []string{"governed.example.com"})
+	resolver, err := NewResolver(net.client(), []string{"governed.example.com", "docker.io"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +42,7 @@ func TestLayers(t *testing.T) {
 		"with a tag, too":                 {host + "/tenant/copy:v1@" + digest, nil},
 		"with credentials of one licence": {"private.example.com/tenant/copy@" + digest, nil},
 		"on a governed host":              {"governed.example.com/tenant/copy@" + digest, nil},
+		"on Docker Hub, anonymously":      {"docker.io/tenant/copy@" + digest, ErrNotAllowed},
 		"on a host that nobody named":     {attacker + "/tenant/copy@" + digest, ErrNotAllowed},
 		"by tag alone":                    {host + "/tenant/copy:v1", ErrNotAllowed},
 		"by the ID of an image":           {digest, ErrNotAllowed},

@@ -40,12 +40,15 @@ func formatPath(path []element) string {
 }
 
 func isPlain(key string) bool {
+	if key == "" || len(key) >= MaxPath {
+		return false
+	}
 	for _, c := range []byte(key) {
 		if !isPlainByte(c) {
 			return false
 		}
 	}
-	return key != "" && len(key) < MaxPath
+	return true
 }
 
 func isPlainByte(c byte) bool {
