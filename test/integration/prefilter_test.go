@@ -244,6 +244,7 @@ func worstPods() map[string]func() *corev1.Pod {
 		"valid: 64 KiB of URL in each of 20 containers": containers(20, func(_ int, c *corev1.Container) {
 			c.Args = []string{"https://" + strings.Repeat("x", 64<<10)}
 		}),
+		"valid: 20,000 plain variables":    containers(1, func(_ int, c *corev1.Container) { c.Env = variables(20_000, "x") }),
 		"valid: 20,000 variables":          containers(1, func(_ int, c *corev1.Container) { c.Env = variables(20_000, "https://a") }),
 		"valid: variables at the limit":    containers(2, func(_ int, c *corev1.Container) { c.Env = variables(1024, "https://a.example/x") }),
 		"valid: 1,000 containers":          containers(1000, func(int, *corev1.Container) {}),

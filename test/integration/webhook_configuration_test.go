@@ -86,12 +86,12 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 			}
 			Expect(licenses.SetupWithManager(ctx, mgr)).To(Succeed())
 		})
+		Expect(a.client.Create(ctx, license("acme-chat", "registry.example.com/models/chat"))).To(Succeed())
+		a.inForce(ctx, "registry.example.com/models/chat")
 	}, NodeTimeout(2*time.Minute))
 
 	It("follow licences, which are ready when the API server sends their images", func(ctx SpecContext) {
-		Expect(a.client.Create(ctx, license("acme-chat", "registry.example.com/models/chat"))).To(Succeed())
 		Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(20 * time.Second).Should(HavePrefix("True AdmissionReady"))
-		a.inForce(ctx, "registry.example.com/models/chat")
 		Expect(admissionconfig.FilterExpression(validating(ctx).Webhooks[0].MatchConditions)).To(ContainSubstring("models/chat"))
 
 		Expect(a.client.Create(ctx, license("acme-code", "registry.example.com/other/code"))).To(Succeed())
