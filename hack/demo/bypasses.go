@@ -92,6 +92,7 @@ func (d *demo) withoutOperator() error {
 	if err := d.apply("pod-ordinary.yaml", d.values).must(); err != nil {
 		return fmt.Errorf("an ordinary pod waits for the operator: %w", err)
 	}
+	fmt.Fprintln(d.screen, "(What comes now is the API server's own text: nobody is there to give a better one.)")
 	v := d.values
 	v.Namespace, v.Account, v.Image = "demo-ml-dev", "default", d.values.Model
 	return d.apply("pod-model-image.yaml", v).refused("modelrights.dev")

@@ -116,6 +116,8 @@ func keepText(o options) string {
 	lines := []string{
 		"Everything is left as it is. To look around:",
 		"  export KUBECONFIG=" + os.Getenv("KUBECONFIG"),
+		"  export PATH=$PWD/_output/bin:$PATH",
+		"  " + o.kubectl + " modelrights explain -A pods                        # what may run, and why not",
 		"  " + o.kubectl + " get modelrights -A                                # licences, grants, audit log",
 		"  " + o.kubectl + " -n demo-ml-prod port-forward deployment/llm 8080   # then: curl localhost:8080/v1/model",
 		"  " + o.kubectl + " -n modelrights-system logs deploy/modelrights-operator",

@@ -180,6 +180,9 @@ func (p *explanationPrinter) admission(a *Admission) {
 	} else {
 		p.line(1, "Logged:       %s since %s: %s (Licensed=%s)", visible(a.Condition.Reason), a.Condition.Since.UTC().Format("2006-01-02T15:04:05Z"), visible(a.Condition.Message), a.Condition.Status)
 	}
+	if a.Copy != nil {
+		p.line(1, "Copy:         %s since %s: %s (Copy=%s)", visible(a.Copy.Reason), a.Copy.Since.UTC().Format("2006-01-02T15:04:05Z"), visible(a.Copy.Message), a.Copy.Status)
+	}
 	if len(a.KeyVolumes) == 0 {
 		p.line(1, "Key volumes:  none")
 	}

@@ -97,6 +97,8 @@ type RefusedVolume struct {
 type Admission struct {
 	// Condition is the pod's condition modelrights.dev/Licensed; nil where the pod has none.
 	Condition *Condition `json:"condition,omitempty"`
+	// Copy is the pod's condition modelrights.dev/Copy; nil where it is not known to run a copy of a licensed image.
+	Copy *Condition `json:"copy,omitempty"`
 	// KeyVolumes are the pod's volumes that bring keys.
 	KeyVolumes []KeyVolume `json:"keyVolumes,omitempty"`
 	// Events are those of modelrights about the pod, the oldest first. They are kept for an hour.

@@ -87,8 +87,12 @@ func fetchObjects(flags *genericclioptions.ConfigFlags, which selection, args []
 func admissionOf(ctx context.Context, api client.Reader, pod *corev1.Pod, seen *view.View) *Admission {
 	a := &Admission{}
 	for _, c := range pod.Status.Conditions {
-		if c.Type == v1alpha1.PodConditionLicensed {
-			a.Condition = &Condition{Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime}
+		found := &Condition{Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime}
+		switch c.Type {
+		case v1alpha1.PodConditionLicensed:
+			a.Condition = found
+		case v1alpha1.PodConditionCopy:
+			a.Copy = found
 		}
 	}
 	for i := range pod.Spec.Volumes {

@@ -66,8 +66,8 @@ func exitStatus(err error, w io.Writer) int {
 
 // printError writes each of several errors on a line of its own. Texts of others cannot steer the terminal by it.
 func printError(w io.Writer, err error) {
-	var several interface{ Unwrap() []error }
-	if errors.As(err, &several) {
+	// Those within a wrapped error stay with what it says of them.
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range several.Unwrap() {
 			printError(w, e)
 		}
