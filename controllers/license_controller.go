@@ -180,7 +180,9 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, err
 	}
 
+	before, _ := r.said.Load(license.Name)
 	facts.admission = r.admission(ctx, &license)
+	after, _ := r.said.Load(license.Name)
 
 	status, until := licenseStatus(facts)
 	result := ctrl.Result{}
@@ -193,7 +195,8 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if facts.admission != nil && facts.admission.err != nil {
 		result.RequeueAfter = retryCoverage
 	}
-	if equality.Semantic.DeepEqual(status, license.Status) {
+	// Where coverage changes twice in a moment, the cache may still hold the status of before.
+	if equality.Semantic.DeepEqual(status, license.Status) && (before == nil || before == after) {
 		return result, nil
 	}
 	changed := readyChanged(license.Status.Conditions, status.Conditions)
