@@ -95,16 +95,7 @@ func (r *ImageReconciler) licensesOfPullSecret(ctx context.Context, secret clien
 	if secret.GetNamespace() != r.Namespace {
 		return nil
 	}
-	var licenses v1alpha1.ModelLicenseList
-	if err := r.Client.List(ctx, &licenses, client.MatchingFields{indexLicensePullSecret: secret.GetName()}, client.UnsafeDisableDeepCopy); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "cannot list the licences of a pull Secret", "secret", secret.GetName())
-		return nil
-	}
-	requests := make([]reconcile.Request, 0, len(licenses.Items))
-	for i := range licenses.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&licenses.Items[i])})
-	}
-	return requests
+	return licensesBy(ctx, r.Client, indexLicensePullSecret, secret.GetName())
 }
 
 // Reconcile resolves one licence.

@@ -115,16 +115,7 @@ func (r *LicenseReconciler) licensesOfSecret(ctx context.Context, secret client.
 	if secret.GetNamespace() != r.Namespace {
 		return nil
 	}
-	var licenses v1alpha1.ModelLicenseList
-	if err := r.Client.List(ctx, &licenses, client.MatchingFields{indexLicenseSecret: secret.GetName()}); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "cannot list the licences of a Secret", "secret", secret.GetName())
-		return nil
-	}
-	requests := make([]reconcile.Request, 0, len(licenses.Items))
-	for i := range licenses.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&licenses.Items[i])})
-	}
-	return requests
+	return licensesBy(ctx, r.Client, indexLicenseSecret, secret.GetName())
 }
 
 // licensesCoveredOtherwise lists the licences of which the status says something else than what the webhook configurations

@@ -128,7 +128,10 @@ func (s *sender) warmUp(ctx context.Context, v *variant, inARow int, atMost time
 			return errors.Join(err, context.Cause(ctx))
 		default:
 			good = 0
-			time.Sleep(100 * time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
 		}
 	}
 	return nil
