@@ -52,7 +52,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.certManagement, "cert-management", certsSelf, "who makes the serving certificate: self, or external (cert-manager)")
 	f.StringVar(&o.webhookService, "webhook-service", "modelrights-webhook", "Service of the webhooks, for the certificate")
 	f.StringVar(&o.keyServiceService, "key-service-service", "modelrights-keyservice", "Service of the key service, for the certificate")
-	f.StringArrayVar(&o.exemptNamespaces, "exempt-namespace", nil, "namespace whose pods and workloads are never looked at, besides kube-system, the operator's and the node driver's. May be repeated")
+	f.StringArrayVar(&o.exemptNamespaces, "exempt-namespace", nil, "namespace whose pods and workloads are not decided on at admission, besides kube-system, the operator's and the node driver's. May be repeated")
 	f.IntVar(&o.webhookPort, "webhook-port", 9443, "port of the webhooks")
 	f.IntVar(&o.keyServicePort, "key-service-port", 9444, "port of the key service")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 turns them off")
