@@ -19,6 +19,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&ModelLicense{}, &ModelLicenseList{},
 		&ModelGrant{}, &ModelGrantList{},
+		&ModelSeats{}, &ModelSeatsList{},
 		&ModelAuditRecord{}, &ModelAuditRecordList{},
 		&ModelAuditLog{}, &ModelAuditLogList{},
 	)

@@ -93,6 +93,11 @@ type ModelAuditLogStatus struct {
 	// lastRecordTime is the API server's creation time of lastRecord. Optional.
 	// +optional
 	LastRecordTime *metav1.Time `json:"lastRecordTime,omitempty"`
+
+	// timeMark is the latest moment that the API server's clock is known to have shown, by the creation time of a record. No
+	// licence is judged by an earlier one, so that a clock which is set back revives none. Optional.
+	// +optional
+	TimeMark *metav1.Time `json:"timeMark,omitempty"`
 }
 
 // ModelAuditLog is the head of the cluster's audit log. There is one, named cluster.

@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -12,6 +13,8 @@ type SubjectKind string
 const SubjectServiceAccount SubjectKind = "ServiceAccount"
 
 // ModelGrantSpec says which workloads of the grant's namespace use a licence. It can only narrow the licence.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.notBefore) || !has(self.notAfter) || self.notBefore < self.notAfter",message="notAfter must be later than notBefore"
 type ModelGrantSpec struct {
 	// licenseName is the ModelLicense that is granted. Whoever writes it needs the RBAC verb grant on that licence.
 	// Required.
@@ -49,6 +52,30 @@ type ModelGrantSpec struct {
 	// purpose is the commercial use; the licence must allow it. Required.
 	// +required
 	Purpose Purpose `json:"purpose"`
+
+	// limits bound what the pods under this grant use together, as the licence's terms.limits do for all; the licence's hold
+	// besides. Optional, at most 8 items.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['pods', 'nodes', 'cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/') && !format.qualifiedName().validate(k).hasValue())",message="keys must be pods, nodes or a resource that pods request: cpu, memory, ephemeral-storage, or a device such as nvidia.com/gpu"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).startsWith('-'))",message="quantities must not be negative"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k in ['pods', 'nodes']) && !k.contains('/') || quantity(string(self[k])).isInteger())",message="pods, nodes and devices are counted in whole numbers"
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+
+	// notBefore is the moment from which the grant counts, in RFC 3339. Optional: without it, at once.
+	// +optional
+	NotBefore *metav1.Time `json:"notBefore,omitempty"`
+
+	// notAfter is the moment from which the grant no longer counts, in RFC 3339, but for what gracePeriod allows. Optional:
+	// without it, it counts as long as the licence holds.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+
+	// gracePeriod is for how long after the grant's notAfter running pods go on, at most 8760h; new ones are not admitted
+	// then. Optional, default 0s.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$') && duration(self) <= duration('8760h')",message="must be a duration of hours, minutes and seconds from 0s to 8760h, for example 72h"
+	GracePeriod *metav1.Duration `json:"gracePeriod,omitempty"`
 }
 
 // GrantSubject is an account that pods run as.
@@ -68,7 +95,7 @@ type GrantSubject struct {
 
 // ModelGrantStatus is what the operator found out about a grant.
 type ModelGrantStatus struct {
-	// conditions are Ready, Reconciling and Stalled. Ready is True when the grant counts: its licence exists, names this
+	// conditions are Ready, ExpiringSoon, Reconciling and Stalled. Ready is True when the grant counts: its licence exists, names this
 	// namespace, allows the action and the purpose, and is within its time. Optional.
 	// +optional
 	// +patchMergeKey=type
@@ -83,9 +110,18 @@ type ModelGrantStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// expires is when the licence ends, for `kubectl get`. Optional: a licence without notAfter does not end.
+	// expires is when the grant ends next, by its own time or its licence's, whichever comes first. Optional: empty where it
+	// does not end.
 	// +optional
 	Expires *metav1.Time `json:"expires,omitempty"`
+
+	// seats says what is in use under the grant, and who waits. Optional.
+	// +optional
+	Seats *SeatStatus `json:"seats,omitempty"`
+
+	// usage is what was used under the grant since it was created. Optional.
+	// +optional
+	Usage *UsageStatus `json:"usage,omitempty"`
 }
 
 // ModelGrant says which workloads of its namespace use a ModelLicense, and for what. It counts only if the licence
@@ -97,8 +133,10 @@ type ModelGrantStatus struct {
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="License",type=string,JSONPath=`.spec.licenseName`
+// +kubebuilder:printcolumn:name="Seats",type=string,JSONPath=`.status.seats.summary`
+// +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.seats.waiting`
 // +kubebuilder:printcolumn:name="Subjects",type=string,JSONPath=`.spec.subjects[*].name`
-// +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.action`
+// +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.action`,priority=1
 // +kubebuilder:printcolumn:name="Purpose",type=string,JSONPath=`.spec.purpose`,priority=1
 // +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.expires`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

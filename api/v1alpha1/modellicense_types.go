@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -41,6 +42,78 @@ const (
 	CopyPolicyReport CopyPolicy = "Report"
 	CopyPolicyEvict  CopyPolicy = "Evict"
 )
+
+// EnforcementMode is how admission deals with pods that are not entitled.
+// +kubebuilder:validation:Enum=Enforce;Warn;Audit
+type EnforcementMode string
+
+// How admission can deal with pods that are not entitled.
+const (
+	EnforcementEnforce EnforcementMode = "Enforce"
+	EnforcementWarn    EnforcementMode = "Warn"
+	EnforcementAudit   EnforcementMode = "Audit"
+)
+
+// GraceAdmission is which new pods are admitted in the grace period.
+// +kubebuilder:validation:Enum=None;All
+type GraceAdmission string
+
+// Which new pods can be admitted in the grace period.
+const (
+	GraceAdmitsNone GraceAdmission = "None"
+	GraceAdmitsAll  GraceAdmission = "All"
+)
+
+// OveragePolicy is what happens to a pod for which there is no seat.
+// +kubebuilder:validation:Enum=Queue;Deny
+type OveragePolicy string
+
+// What can happen to a pod for which there is no seat.
+const (
+	OverageQueue OveragePolicy = "Queue"
+	OverageDeny  OveragePolicy = "Deny"
+)
+
+// RevocationPolicy is what happens to a running pod that loses its entitlement.
+// +kubebuilder:validation:Enum=Evict;WipeKey
+type RevocationPolicy string
+
+// What can happen to a running pod that loses its entitlement.
+const (
+	RevokeEvict   RevocationPolicy = "Evict"
+	RevokeWipeKey RevocationPolicy = "WipeKey"
+)
+
+// ExecPolicy is what happens to interactive access to pods that hold a key.
+// +kubebuilder:validation:Enum=Allow;Audit;Deny
+type ExecPolicy string
+
+// What can happen to interactive access to pods that hold a key.
+const (
+	ExecAllow ExecPolicy = "Allow"
+	ExecAudit ExecPolicy = "Audit"
+	ExecDeny  ExecPolicy = "Deny"
+)
+
+// SurgeAllowance is a bounded excess of seats, for a bounded time, to old and new pods of one owner.
+type SurgeAllowance struct {
+	// pods is how many pods may have seats beyond the limits at the same time, 0 to 1000. Required.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	Pods int32 `json:"pods"`
+
+	// period is for how long a pod may hold a seat beyond the limits, 1m to 24h. After it the pod is treated as one that lost
+	// its entitlement, unless there is room for it by then. Optional, default 10m.
+	// +optional
+	// +default="10m"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="must be a duration of hours, minutes and seconds from 1m to 24h, for example 10m"
+	Period *metav1.Duration `json:"period,omitempty"`
+}
+
+// NodeLabelValue is the value of a node's label.
+// +kubebuilder:validation:MaxLength=63
+type NodeLabelValue string
 
 // ModelLicenseSpec is what a licensor permits: which images, on which terms, in which namespaces, opened by which keys.
 //
@@ -91,6 +164,18 @@ type ModelLicenseSpec struct {
 	// always pinned.
 	// +optional
 	PinDigests *bool `json:"pinDigests,omitempty"`
+
+	// suspended stops the licence for the time being: no pod is admitted and no key released under it, and running pods
+	// lose the key as terms.onRevoke says. Optional, default false.
+	// +optional
+	Suspended *bool `json:"suspended,omitempty"`
+
+	// enforcement is how admission deals with pods that are not entitled: Enforce refuses them; Warn admits them with a
+	// warning, an Event and an audit entry; Audit admits them with an audit entry. It relaxes admission alone: the key
+	// service always enforces. Optional, default Enforce.
+	// +optional
+	// +default="Enforce"
+	Enforcement EnforcementMode `json:"enforcement,omitempty"`
 
 	// pullSecretRef is the Secret of type kubernetes.io/dockerconfigjson in the operator's namespace with which the
 	// operator reads manifests of images, to resolve tags and to recognise copies. It is used for the hosts of images
@@ -198,9 +283,69 @@ type LicenseTerms struct {
 	NotBefore *metav1.Time `json:"notBefore,omitempty"`
 
 	// notAfter is the moment from which the licence no longer holds, in RFC 3339. From then on no pod is admitted and no
-	// key released under it. Optional: without it, it does not expire.
+	// key released under it, but for what gracePeriod allows. Optional: without it, it does not expire.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+
+	// gracePeriod is for how long after notAfter running pods go on, at most 8760h. After it they lose the key as onRevoke
+	// says. Optional, default 0s.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$') && duration(self) <= duration('8760h')",message="must be a duration of hours, minutes and seconds from 0s to 8760h, for example 72h"
+	GracePeriod *metav1.Duration `json:"gracePeriod,omitempty"`
+
+	// graceAdmits is which new pods are admitted during gracePeriod: None, or All. Optional, default None.
+	// +optional
+	// +default="None"
+	GraceAdmits GraceAdmission `json:"graceAdmits,omitempty"`
+
+	// limits bound what the pods under the licence use together: pods, nodes (distinct nodes that they run on), and any
+	// resource that pods request, such as nvidia.com/gpu, cpu or memory. Each pod counts with what the scheduler counts for
+	// it. Optional: without it nothing is bounded, but seats are counted all the same. At most 8 items.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['pods', 'nodes', 'cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/') && !format.qualifiedName().validate(k).hasValue())",message="keys must be pods, nodes or a resource that pods request: cpu, memory, ephemeral-storage, or a device such as nvidia.com/gpu"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).startsWith('-'))",message="quantities must not be negative"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k in ['pods', 'nodes']) && !k.contains('/') || quantity(string(self[k])).isInteger())",message="pods, nodes and devices are counted in whole numbers"
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+
+	// overage is what happens to a pod for which limits leave no room: Queue keeps it waiting, not scheduled, until there is
+	// room; Deny refuses it. Optional, default Queue.
+	// +optional
+	// +default="Queue"
+	Overage OveragePolicy `json:"overage,omitempty"`
+
+	// surge allows pods of one owner beyond limits while a rollout replaces others of the same owner. Optional: without
+	// it, a rollout stays within limits.
+	// +optional
+	Surge *SurgeAllowance `json:"surge,omitempty"`
+
+	// nodeSelector are labels that the node of every pod under the licence must have. They are added to pods, and checked
+	// again when a key is released. Optional, at most 16 items.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="keys must be as labels' keys are: a DNS name and '/' where there is a prefix, then at most 63 letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.labelValue().validate(self[k]).hasValue())",message="values must be as labels' values are: nothing, or at most 63 letters, digits, '-', '_' and '.', with a letter or a digit first and last"
+	NodeSelector map[string]NodeLabelValue `json:"nodeSelector,omitempty"`
+
+	// onRevoke is what happens to a running pod that loses its entitlement: WipeKey empties the key file on the node; Evict
+	// does so too and ends the pod, through the eviction API, and by deletion where a disruption budget holds it for more
+	// than two minutes. Optional, default Evict.
+	// +optional
+	// +default="Evict"
+	OnRevoke RevocationPolicy `json:"onRevoke,omitempty"`
+
+	// exec is what happens to exec and attach into pods that hold the key, and to ephemeral containers added to them: Allow,
+	// Audit writes an audit entry and never blocks, Deny refuses. Optional, default Audit.
+	// +optional
+	// +default="Audit"
+	Exec ExecPolicy `json:"exec,omitempty"`
+
+	// leaseDuration is for how long a node that is cut off may keep a key, and a pod its seat, 1m to 24h. Nodes renew about
+	// every 76 seconds, so less than 5m is for tests. Optional, default 1h.
+	// +optional
+	// +default="1h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="must be a duration of hours, minutes and seconds from 1m to 24h, for example 1h"
+	LeaseDuration *metav1.Duration `json:"leaseDuration,omitempty"`
 
 	// onCopy is what happens to a running pod whose image is a copy of a licensed one, under another name or built from
 	// it, and which is not entitled to the licence: Report writes an audit entry, an Event and a condition; Evict ends the
@@ -272,8 +417,8 @@ type SecretKeyReference struct {
 
 // ModelLicenseStatus is what the operator found out about a licence.
 type ModelLicenseStatus struct {
-	// conditions are Ready, KeysAvailable, AdmissionReady, ImagesResolved, CopiesDetected, Reconciling and Stalled. Ready
-	// is True when pods can be admitted under the licence and get their key. Optional.
+	// conditions are Ready, KeysAvailable, AdmissionReady, ImagesResolved, CopiesDetected, ExpiringSoon, OverLimit,
+	// Reconciling and Stalled. Ready is True when pods can be admitted under the licence and get their key. Optional.
 	// +optional
 	// +patchMergeKey=type
 	// +patchStrategy=merge
@@ -305,6 +450,107 @@ type ModelLicenseStatus struct {
 	// distribution says on which nodes images of the licence lie, by what the nodes themselves report. Optional.
 	// +optional
 	Distribution *ImageDistribution `json:"distribution,omitempty"`
+
+	// seats says who uses the licence now, and who waits. Optional.
+	// +optional
+	Seats *SeatStatus `json:"seats,omitempty"`
+
+	// usage is what was used under the licence since it was first seen. Optional.
+	// +optional
+	Usage *UsageStatus `json:"usage,omitempty"`
+
+	// expires is when the licence ends next: notAfter, or in the grace period the end of that. Optional: empty where it does
+	// not end.
+	// +optional
+	Expires *metav1.Time `json:"expires,omitempty"`
+}
+
+// SeatStatus says what is in use of a licence or a grant.
+type SeatStatus struct {
+	// summary is pods in use and their limit, as 3/4, or 3 where pods are not limited. Required.
+	// +required
+	// +kubebuilder:validation:MaxLength=64
+	Summary string `json:"summary"`
+
+	// inUse is what the pods that hold a seat use together: pods, nodes and resources. Optional.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	InUse corev1.ResourceList `json:"inUse,omitempty"`
+
+	// limits are the limits in force. Optional.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+
+	// waiting is the number of pods that wait for a seat. Required.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Waiting int32 `json:"waiting"`
+
+	// waitingFor is what they want together. Optional.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	WaitingFor corev1.ResourceList `json:"waitingFor,omitempty"`
+
+	// beyondLimits is the number of pods that hold a seat beyond the limits: by surge, because limits were lowered, or
+	// because they ran before. Optional.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	BeyondLimits int32 `json:"beyondLimits,omitempty"`
+
+	// holders are the pods that hold a seat, the first of them by time. Optional, at most 100 items; empty in a grant.
+	// +optional
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=map
+	// +listMapKey=uid
+	Holders []SeatHolder `json:"holders,omitempty"`
+}
+
+// SeatHolder is a pod that holds a seat.
+type SeatHolder struct {
+	// uid is the pod's UID. Required.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	UID string `json:"uid"`
+
+	// namespace is the pod's, which is also its grant's. Required.
+	// +required
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace"`
+
+	// pod is the pod's name; empty where the pod's object is gone. Optional.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Pod string `json:"pod,omitempty"`
+
+	// node is the node that the pod runs on; empty before it is scheduled. Optional.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node,omitempty"`
+
+	// since is when the pod got the seat. Required.
+	// +required
+	Since metav1.Time `json:"since"`
+
+	// until is when the seat ends by itself, since nothing proves that the pod ended: when the lease of its node is over.
+	// Optional.
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
+}
+
+// UsageStatus is what was used, in units that only grow.
+type UsageStatus struct {
+	// podSeconds is for how long pods held seats, together, in seconds. Required.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	PodSeconds int64 `json:"podSeconds"`
+
+	// resourceSeconds are the resources that they requested, each times the seconds that they were held: of cpu in
+	// cores, of memory in gibibytes, of devices in devices. Optional.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	ResourceSeconds map[corev1.ResourceName]int64 `json:"resourceSeconds,omitempty"`
 }
 
 // ResolvedImage is a tag and what it stood for when the operator last asked the registry.
@@ -357,11 +603,13 @@ type ImageDistribution struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=mlic,categories=modelrights
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Seats",type=string,JSONPath=`.status.seats.summary`
+// +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.seats.waiting`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.expires`
 // +kubebuilder:printcolumn:name="Licensor",type=string,JSONPath=`.spec.licensor`
-// +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.spec.model.name`
-// +kubebuilder:printcolumn:name="Grants",type=integer,JSONPath=`.status.grants`
-// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.spec.terms.notAfter`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
+// +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.spec.model.name`,priority=1
+// +kubebuilder:printcolumn:name="Grants",type=integer,JSONPath=`.status.grants`,priority=1
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.spec.model.version`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')",message="metadata.name must be a DNS label of at most 50 characters, since it names a directory and a volume in pods"

@@ -28,11 +28,24 @@ const (
 	// AuditLogName is the name of the one ModelAuditLog of a cluster.
 	AuditLogName = "cluster"
 
+	// SeatGate is the scheduling gate that keeps a pod under a licence unscheduled until it has its seats. The operator alone
+	// removes it.
+	SeatGate = "modelrights.dev/seat"
+
+	// AnnotationAttention is the annotation by which the operator makes kubelet call the node driver at once, instead of in
+	// up to 76 seconds: it patches it on a pod whose key is to be wiped. Its value is the time, and means nothing.
+	AnnotationAttention = "modelrights.dev/attention"
+
+	// AnnotationResetTimeMark on the ModelAuditLog makes the operator take the newest record's creation time for
+	// status.timeMark, even where that is earlier. It is removed when that is done, and an audit entry tells of it.
+	AnnotationResetTimeMark = "modelrights.dev/reset-time-mark"
+
 	// GrantVerb is the RBAC verb on modellicenses/NAME that whoever writes the spec of a ModelGrant for NAME must hold.
 	GrantVerb = "grant"
 
-	// PodConditionLicensed is the pod condition that says under which licences the pod was admitted (True), or that it uses
-	// governed images, is not entitled to them and never was (False; the reason is the decision's). Its presence means that
+	// PodConditionLicensed is the pod condition that says under which licences the pod was admitted (True); that it waits for
+	// its seats (False, WaitingForSeat and the like); that it was admitted and has lost its entitlement (False, Revoked); or
+	// that it uses governed images, is not entitled to them and never was (False; the reason is the decision's). Its presence means that
 	// this stands in the audit log: the API server clears status on create, so no tenant presets it.
 	PodConditionLicensed corev1.PodConditionType = "modelrights.dev/Licensed"
 

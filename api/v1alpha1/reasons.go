@@ -52,6 +52,32 @@ const (
 	ReasonTooManyReferences Reason = "TooManyReferences"
 	// ReasonLookupFailed means that the live read that must precede a decision failed; the pod may be retried.
 	ReasonLookupFailed Reason = "LookupFailed"
+	// ReasonSuspended means that the licence is suspended by its spec.suspended.
+	ReasonSuspended Reason = "Suspended"
+	// ReasonInGrace means that the licence or the grant has ended, and in its grace period only pods that ran before go on.
+	ReasonInGrace Reason = "InGrace"
+	// ReasonGrantNotYetValid means that the grant's time has not come.
+	ReasonGrantNotYetValid Reason = "GrantNotYetValid"
+	// ReasonGrantExpired means that the grant's time is over.
+	ReasonGrantExpired Reason = "GrantExpired"
+	// ReasonUncountableDevice means that the pod asks for devices in a way that the licence's limits cannot count.
+	ReasonUncountableDevice Reason = "UncountableDevice"
+	// ReasonSeatsFull means that the licence or the grant has no room for the pod and overage is Deny.
+	ReasonSeatsFull Reason = "SeatsFull"
+	// ReasonNodeSelectorConflict means that the pod selects nodes with other labels than the licence requires.
+	ReasonNodeSelectorConflict Reason = "NodeSelectorConflict"
+	// ReasonNodeSelectorMissing means that the pod arrived without the node selector that the licence requires.
+	ReasonNodeSelectorMissing Reason = "NodeSelectorMissing"
+	// ReasonNodeNameSet means that the pod names its node itself, and so would not wait for a seat.
+	ReasonNodeNameSet Reason = "NodeNameSet"
+	// ReasonGateMissing means that a pod under a licence arrived without the scheduling gate modelrights.dev/seat.
+	ReasonGateMissing Reason = "GateMissing"
+	// ReasonGateRemoved means that somebody else than the operator was to remove the scheduling gate.
+	ReasonGateRemoved Reason = "GateRemoved"
+	// ReasonExecDenied means that the licence denies interactive access to pods that hold its key.
+	ReasonExecDenied Reason = "ExecDenied"
+	// ReasonNodeNotAllowed means that the node's labels are not those that the licence requires.
+	ReasonNodeNotAllowed Reason = "NodeNotAllowed"
 )
 
 // Reasons of the key service: why it refused a caller before, or after, the entitlement was decided.
@@ -72,6 +98,14 @@ const (
 	ReasonTooManyRequests Reason = "TooManyRequests"
 	// ReasonKeyServiceUnreachable means that the node driver got no answer from the key service, or none it understands.
 	ReasonKeyServiceUnreachable Reason = "KeyServiceUnreachable"
+	// ReasonNoSeat means that the pod holds no seat of the licence.
+	ReasonNoSeat Reason = "NoSeat"
+	// ReasonNodeLimit means that the pod's node would be one more than the licence's limit of nodes.
+	ReasonNodeLimit Reason = "NodeLimit"
+	// ReasonNotHolder means that a node reports on a pod that holds no seat there.
+	ReasonNotHolder Reason = "NotHolder"
+	// ReasonLeaseEnding means that the lease is not renewed since the seat is about to end.
+	ReasonLeaseEnding Reason = "LeaseEnding"
 )
 
 // Reasons of conditions on licences and grants, besides those above.
@@ -114,6 +148,30 @@ const (
 	ReasonLogComplete Reason = "LogComplete"
 	// ReasonLogGap means that records are missing from the audit log or overlap.
 	ReasonLogGap Reason = "LogGap"
+	// ReasonExpiresIn14Days means that the licence or the grant ends within 14 days.
+	ReasonExpiresIn14Days Reason = "ExpiresIn14Days"
+	// ReasonExpiresIn3Days means that the licence or the grant ends within 3 days.
+	ReasonExpiresIn3Days Reason = "ExpiresIn3Days"
+	// ReasonExpiresIn1Day means that the licence or the grant ends within a day.
+	ReasonExpiresIn1Day Reason = "ExpiresIn1Day"
+	// ReasonGracePeriod means that the licence or the grant has ended and its grace period runs.
+	ReasonGracePeriod Reason = "GracePeriod"
+	// ReasonLimitExceeded means that more is in use than the limits allow.
+	ReasonLimitExceeded Reason = "LimitExceeded"
+	// ReasonWaitingForSeat means that the pod waits for a seat.
+	ReasonWaitingForSeat Reason = "WaitingForSeat"
+	// ReasonWaitingForGroup means that the pod waits until there are seats for its whole group.
+	ReasonWaitingForGroup Reason = "WaitingForGroup"
+	// ReasonWaitingForGates means that the pod waits for other scheduling gates than that of modelrights.
+	ReasonWaitingForGates Reason = "WaitingForGates"
+	// ReasonTooLarge means that the pod, or its group, wants more than the limits allow at all.
+	ReasonTooLarge Reason = "TooLarge"
+	// ReasonLedgerFull means that the licence's ledger holds as many pods as it can.
+	ReasonLedgerFull Reason = "LedgerFull"
+	// ReasonClockSkewed means that the operator's clock and the API server's differ by more than five minutes.
+	ReasonClockSkewed Reason = "ClockSkewed"
+	// ReasonClockAgrees means that the operator's clock agrees with the API server's.
+	ReasonClockAgrees Reason = "ClockAgrees"
 )
 
 // Reasons of Events that are not refusals.
@@ -135,6 +193,20 @@ const (
 	ReasonCopyEvicted Reason = "CopyEvicted"
 	// ReasonTagMoved is the Event on a licence of which a tag stands for another image than before.
 	ReasonTagMoved Reason = "TagMoved"
+	// ReasonRevoked is the Event on a pod that runs and has lost its entitlement.
+	ReasonRevoked Reason = "Revoked"
+	// ReasonKeyWiped is the Event on a pod whose key was wiped on its node.
+	ReasonKeyWiped Reason = "KeyWiped"
+	// ReasonRevokedPodEnded is the Event on a pod that was evicted or deleted since it lost its entitlement.
+	ReasonRevokedPodEnded Reason = "RevokedPodEnded"
+	// ReasonSeatEnded is the Event on a licence of which a seat ended without proof that its pod did.
+	ReasonSeatEnded Reason = "SeatEnded"
+	// ReasonTolerated is the Event on a pod that is not entitled and was admitted all the same, since the licence does not enforce.
+	ReasonTolerated Reason = "Tolerated"
+	// ReasonExecIntoKeyHolder is the Event on a pod that holds a key and into which somebody opened a session.
+	ReasonExecIntoKeyHolder Reason = "ExecIntoKeyHolder"
+	// ReasonPodResized is the Event on a pod whose seat counts for more or less since it was resized.
+	ReasonPodResized Reason = "PodResized"
 )
 
 // Reasons of Gap entries in the audit log: why entries are missing by the log's own account.
@@ -161,4 +233,11 @@ const (
 	ConditionImagesResolved = "ImagesResolved"
 	// ConditionCopiesDetected is True while pods are known that run an unlicensed copy of a licence's images.
 	ConditionCopiesDetected = "CopiesDetected"
+	// ConditionExpiringSoon is True while a licence or grant ends within 14 days, or its grace period runs.
+	ConditionExpiringSoon = "ExpiringSoon"
+	// ConditionOverLimit is True while more is in use of a licence than its limits allow.
+	ConditionOverLimit = "OverLimit"
+	// ConditionClockSkewed is True on the audit log while the operator's clock and the API server's differ by more than
+	// five minutes.
+	ConditionClockSkewed = "ClockSkewed"
 )

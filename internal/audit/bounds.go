@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -81,6 +83,8 @@ func (e Entry) bounded() Entry {
 	e.Reason = v1alpha1.Reason(b.text(string(e.Reason), maxReason))
 	e.Message = b.text(e.Message, limits.message)
 	e.Count = b.integer(e.Count)
+	e.Seconds = b.integer(e.Seconds)
+	e.Usage = b.amounts(e.Usage, maxLabel, limits.keys-b.total(e.Keys))
 	e.Of = b.text(e.Of, limits.of)
 	e.Actor = b.text(e.Actor, maxActor)
 	e.Truncated = e.Truncated || b.cut
@@ -126,6 +130,35 @@ func (b *bounder) list(in []string, limit, total int) []string {
 		s = b.text(s, room)
 		out = append(out, s)
 		total -= b.size(s) + listOverhead
+	}
+	return out
+}
+
+// total is what a bounded list takes.
+func (b *bounder) total(list []string) int {
+	n := 0
+	for _, s := range list {
+		n += b.size(s) + listOverhead
+	}
+	return n
+}
+
+// amountDigits is the room for an amount, its colon and its comma.
+const amountDigits = len(`:9007199254740991,`)
+
+// amounts keeps, in the order of the names, those that fit in total.
+func (b *bounder) amounts(in map[string]int64, limit, total int) map[string]int64 {
+	if len(in) == 0 {
+		return nil
+	}
+	out := map[string]int64{}
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		kept := b.text(name, limit)
+		if total -= b.size(kept) + len(`""`) + amountDigits; total < 0 {
+			b.cut = true
+			break
+		}
+		out[kept] = b.integer(in[name])
 	}
 	return out
 }

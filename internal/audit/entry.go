@@ -39,6 +39,20 @@ const (
 	KeyReleased Type = "KeyReleased"
 	// KeyRefused means that a key was asked for and not given.
 	KeyRefused Type = "KeyRefused"
+	// Revoked means that a pod that runs has lost its entitlement; reason says why.
+	Revoked Type = "Revoked"
+	// RevokedPodEnded means that such a pod was evicted or deleted.
+	RevokedPodEnded Type = "RevokedPodEnded"
+	// KeyWiped means that a node reported that it wiped a pod's key.
+	KeyWiped Type = "KeyWiped"
+	// SeatEnded means that a pod gave up its seat; seconds and usage say what it used, reason and message what proves its end.
+	SeatEnded Type = "SeatEnded"
+	// Exec means that somebody opened a session in a pod that holds a key, or wanted to.
+	Exec Type = "Exec"
+	// TimeMarkReset means that the time by which licences are judged was set back.
+	TimeMarkReset Type = "TimeMarkReset"
+	// Started means that an operator began to write the log.
+	Started Type = "Started"
 	// LicenseCreated, LicenseChanged and LicenseDeleted tell of a ModelLicense's spec.
 	LicenseCreated Type = "LicenseCreated"
 	LicenseChanged Type = "LicenseChanged"
@@ -129,6 +143,10 @@ type Entry struct {
 	Count int64 `json:"count,omitempty"`
 	// Of is the ID of the entry that a DenialsRepeated entry repeats.
 	Of string `json:"of,omitempty"`
+	// Seconds is for how long a seat was held.
+	Seconds int64 `json:"seconds,omitempty"`
+	// Usage are the resources that the seat counted for, each times the seconds, in the units of UsageStatus.
+	Usage map[string]int64 `json:"usage,omitempty"`
 	// Actor is the user who asked, as the API server authenticated them, where that is known.
 	Actor string `json:"actor,omitempty"`
 	// Truncated is true when a string was shortened, or characters in it were replaced, to keep the entry within its
