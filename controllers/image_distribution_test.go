@@ -72,7 +72,7 @@ func TestTrimNode(t *testing.T) {
 	node.ResourceVersion, node.Labels, node.Status.Addresses = "7", map[string]string{"a": "b"}, []corev1.NodeAddress{{Address: "10.0.0.1"}}
 	trimmed, err := TrimNode(node.DeepCopy())
 	got, ok := trimmed.(*corev1.Node)
-	if err != nil || !ok || got.Name != "a" || got.ResourceVersion != "7" || got.Labels != nil || got.Status.Addresses != nil || !sameImageNames(got, &node) || got.Status.Images[0].SizeBytes != 0 {
+	if err != nil || !ok || got.Name != "a" || got.ResourceVersion != "7" || got.Labels["a"] != "b" || got.Status.Addresses != nil || !sameImageNames(got, &node) || got.Status.Images[0].SizeBytes != 0 {
 		t.Errorf("%+v, %v", trimmed, err)
 	}
 	other := nodeWith("a", chat+":v2 "+chat+"@sha256:1")

@@ -7,8 +7,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TrimNode is a cache transform that leaves of a node its name and the names of the images on it. Many nodes hold the
-// same images, so that each name is kept once. A node from the cache must never be written back.
+// TrimNode is a cache transform that leaves of a node its name, its labels and taints, whether it is ready, and the names
+// of the images on it. Many nodes hold the same images, so that each name is kept once. A node from the cache must never be
+// written back.
 func TrimNode(object any) (any, error) {
 	node, ok := object.(*corev1.Node)
 	if !ok {
@@ -16,7 +17,19 @@ func TrimNode(object any) (any, error) {
 	}
 	trimmed := &corev1.Node{
 		TypeMeta:   node.TypeMeta,
-		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion,
+			CreationTimestamp: node.CreationTimestamp, DeletionTimestamp: node.DeletionTimestamp,
+		},
+		Spec: corev1.NodeSpec{Taints: node.Spec.Taints},
+	}
+	for key, value := range node.Labels {
+		metav1.SetMetaDataLabel(&trimmed.ObjectMeta, shared(key), shared(value))
+	}
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			trimmed.Status.Conditions = []corev1.NodeCondition{condition}
+		}
 	}
 	for _, image := range node.Status.Images {
 		names := make([]string, len(image.Names))
