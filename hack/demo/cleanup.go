@@ -18,7 +18,7 @@ func (d *demo) guard() error {
 	}
 	for _, object := range [][]string{
 		{"namespace", "demo-ml-prod"}, {"namespace", "demo-ml-dev"}, {"namespace", "demo-ml-elsewhere"},
-		{"modellicense", licence}, {"secret", keySecret, "-n", operatorNamespace}, {"pod", "key-thief", "-n", "kube-system"},
+		{"modellicense", licence}, {"modellicense", seatsLicence}, {"modellicense", shortLicence}, {"secret", keySecret, "-n", operatorNamespace}, {"pod", "key-thief", "-n", "kube-system"},
 	} {
 		get := append([]string{"kubectl", "get", "-o", `jsonpath={.metadata.name} {.metadata.labels.modelrights\.dev/demo}`}, object...)
 		found := d.quietly("", get...)

@@ -29,6 +29,9 @@ const (
 type values struct {
 	Registry, Inference, Model string
 	Namespace, Account, Image  string
+	// of licences with terms, and of their pods
+	License, NotAfter, Name string
+	Pods                    int
 }
 
 // demo is what the steps share.
@@ -69,6 +72,10 @@ var steps = []step{
 	{"Past the webhook, in an exempt namespace, such a pod gets no key either", (*demo).keyVolumePastWebhook, false},
 	{"A copy of the model, under a name that nobody governs, is found", (*demo).copied, false},
 	{"An engineer asks why a pod is refused, and who could help", (*demo).explain, false},
+	{"Two seats are licensed, two pods run, and the third waits and says where it stands", (*demo).seats, false},
+	{"One of the two is deleted, and the third runs", (*demo).nextInLine, false},
+	{"The grant is deleted: the keys are gone from the node, and the pods end", (*demo).grantDeleted, false},
+	{"A licence expires while its pod runs", (*demo).expiry, false},
 	{"While no operator runs, ordinary pods start, and those with the model do not", (*demo).outage, false},
 	{"Who holds which licence", (*demo).overview, false},
 	{"What happened, as Events", (*demo).events, false},
@@ -279,7 +286,7 @@ func (d *demo) events() error {
 }
 
 func (d *demo) audit() error {
-	words := []string{"LicenseCreated", "GrantCreated", "Admitted", "Denied", "KeyReleased", "KeyRefused", "CopyDetected"}
+	words := []string{"LicenseCreated", "GrantCreated", "Admitted", "Denied", "KeyReleased", "KeyRefused", "CopyDetected", "Revoked", "KeyWiped", "SeatEnded"}
 	entries := []string{"kubectl", "get", "maudit", "-o", fmt.Sprintf(`jsonpath={range .items[%d:].spec.entries[*]}{@}{"\n"}{end}`, d.records)}
 	if err := d.eventually(30*time.Second, nil, "kubectl", "get", "maudit"); err != nil {
 		return err
