@@ -16,7 +16,7 @@ func TrimNode(object any) (any, error) {
 		return object, nil
 	}
 	trimmed := &corev1.Node{
-		TypeMeta:   node.TypeMeta,
+		TypeMeta: node.TypeMeta,
 		ObjectMeta: metav1.ObjectMeta{
 			Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion,
 			CreationTimestamp: node.CreationTimestamp, DeletionTimestamp: node.DeletionTimestamp,

@@ -19,7 +19,7 @@ import (
 type statusOwner string
 
 const (
-	// ownerReadiness has observedGeneration, grants and every condition that nobody else has.
+	// ownerReadiness has observedGeneration, grants, expires and every condition that nobody else has.
 	ownerReadiness statusOwner = "modelrights-readiness"
 	// ownerImages has images and the condition ImagesResolved.
 	ownerImages statusOwner = "modelrights-images"
@@ -27,6 +27,8 @@ const (
 	ownerDistribution statusOwner = "modelrights-distribution"
 	// ownerCopies has the condition CopiesDetected.
 	ownerCopies statusOwner = "modelrights-copies"
+	// ownerSeats has seats, usage and the condition OverLimit.
+	ownerSeats statusOwner = "modelrights-seats"
 )
 
 // part is what of a status the owner has.
@@ -36,11 +38,13 @@ func (o statusOwner) part(status v1alpha1.ModelLicenseStatus) v1alpha1.ModelLice
 	})}
 	switch o {
 	case ownerReadiness:
-		owned.ObservedGeneration, owned.Grants = status.ObservedGeneration, status.Grants
+		owned.ObservedGeneration, owned.Grants, owned.Expires = status.ObservedGeneration, status.Grants, status.Expires
 	case ownerImages:
 		owned.Images = status.Images
 	case ownerDistribution:
 		owned.Distribution = status.Distribution
+	case ownerSeats:
+		owned.Seats, owned.Usage = status.Seats, status.Usage
 	case ownerCopies:
 	}
 	return owned
@@ -52,6 +56,8 @@ func conditionOwner(kind string) statusOwner {
 		return ownerImages
 	case v1alpha1.ConditionCopiesDetected:
 		return ownerCopies
+	case v1alpha1.ConditionOverLimit:
+		return ownerSeats
 	}
 	return ownerReadiness
 }
