@@ -22,6 +22,7 @@ const (
 // options are the operator's flags.
 type options struct {
 	namespace            string
+	serviceAccount       string
 	nodeNamespace        string
 	nodeServiceAccount   string
 	governedRepositories []string
@@ -46,6 +47,7 @@ type options struct {
 
 func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.namespace, "operator-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the operator, of key Secrets and of the serving certificate")
+	f.StringVar(&o.serviceAccount, "operator-service-account", "modelrights-operator", "service account of the operator, which alone may remove the scheduling gate from pods")
 	f.StringVar(&o.nodeNamespace, "node-namespace", "modelrights-node", "namespace of the node driver, which gets the CA")
 	f.StringVar(&o.nodeServiceAccount, "node-service-account", "modelrights-node", "service account of the node driver")
 	f.StringArrayVar(&o.governedRepositories, "governed-repository", nil, "repository whose images need a licence, HOST/PATH; a path component may be * or **. May be repeated")
@@ -73,6 +75,9 @@ func (o *options) validate() error {
 	var errs []error
 	if o.namespace == "" {
 		errs = append(errs, errors.New("--operator-namespace is required where POD_NAMESPACE is not set"))
+	}
+	if o.serviceAccount == "" {
+		errs = append(errs, errors.New("--operator-service-account must not be empty: it says whose removal of scheduling gates is the operator's"))
 	}
 	if o.nodeNamespace == "" || o.nodeServiceAccount == "" {
 		errs = append(errs, errors.New("--node-namespace and --node-service-account must not be empty: they say whose calls the key service answers"))

@@ -16,6 +16,7 @@ func TestOptions(t *testing.T) {
 		"no namespace":            {want: "--operator-namespace"},
 		"no node namespace":       {args: []string{"--operator-namespace=a", "--node-namespace="}, want: "--node-namespace"},
 		"no node service account": {args: []string{"--operator-namespace=a", "--node-service-account="}, want: "--node-service-account"},
+		"no service account":      {args: []string{"--operator-namespace=a", "--operator-service-account="}, want: "--operator-service-account"},
 		"unknown certificates":    {args: []string{"--operator-namespace=a", "--cert-management=magic"}, want: `--cert-management is "magic"`},
 		"unknown level":           {args: []string{"--operator-namespace=a", "--log-level=loud"}, want: `--log-level is "loud"`},
 		"a table":                 {args: []string{"--operator-namespace=a", `--workload-table={"workloads":[{"group":"serving.example.com","images":["spec.model"]}]}`}},

@@ -24,6 +24,8 @@ const (
 	Pods = "modelrights-pods"
 	// Workloads is the name of the validating configuration for workloads: early feedback.
 	Workloads = "modelrights-workloads"
+	// Exec is the name of the validating configuration for interactive access to pods that hold a key.
+	Exec = "modelrights-exec"
 
 	// MutatePods, ValidatePods and ValidateWorkloads are the webhooks, one in each configuration.
 	MutatePods        = "mutate.pods.modelrights.dev"

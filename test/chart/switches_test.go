@@ -38,7 +38,7 @@ func TestWebhooks(t *testing.T) {
 	all := render(t, "--set", "certManager.enabled=true")
 	for _, identity := range []string{
 		"MutatingWebhookConfiguration /" + admissionconfig.Pods, "ValidatingWebhookConfiguration /" + admissionconfig.Pods,
-		"ValidatingWebhookConfiguration /" + admissionconfig.Workloads,
+		"ValidatingWebhookConfiguration /" + admissionconfig.Workloads, "ValidatingWebhookConfiguration /" + admissionconfig.Exec,
 	} {
 		object, ok := all[identity]
 		if !ok {
@@ -90,6 +90,7 @@ func TestOperatorArguments(t *testing.T) {
 		"self-managed certificates": {nil, []string{"--cert-management=self"}},
 		"cert-manager":              {[]string{"--set", "certManager.enabled=true"}, []string{"--cert-management=external"}},
 		"node namespace":            {[]string{"--set", "node.namespace=elsewhere"}, []string{"--node-namespace=elsewhere"}},
+		"own account":               {nil, []string{"--operator-service-account=modelrights-operator"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			deployment := as[appsv1.Deployment](t, render(t, test.args...), "Deployment "+operatorNamespace+"/modelrights-operator")

@@ -276,6 +276,17 @@ var _ = Describe("Policies", Ordered, func() {
 				To(beRefusedByPolicy("the operator alone"))
 			Expect(admin.Delete(ctx, head())).To(beRefusedByPolicy("the operator alone"))
 		})
+
+		It("let others ask by the annotation for the time mark to be reset, and for nothing else", func(ctx SpecContext) {
+			annotate := func(annotations string) client.Patch {
+				return client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"annotations": `+annotations+`}}`))
+			}
+			Expect(admin.Patch(ctx, head(), annotate(`{"modelrights.dev/reset-time-mark": "the clock ran ahead"}`))).To(Succeed())
+			Expect(admin.Patch(ctx, head(), annotate(`{"a": "b"}`))).To(beRefusedByPolicy("the operator alone"))
+			Expect(admin.Patch(ctx, head(), annotate(`{"modelrights.dev/reset-time-mark": "again", "a": "b"}`))).To(beRefusedByPolicy("the operator alone"))
+			Expect(operator.Patch(ctx, head(), annotate(`{"modelrights.dev/reset-time-mark": null, "a": "b"}`))).To(Succeed(), "the operator")
+			Expect(admin.Patch(ctx, head(), annotate(`{"a": null}`))).To(beRefusedByPolicy("the operator alone"))
+		})
 	})
 
 	It("do not stop the removal of the whole kind, as the threat model says", func(ctx SpecContext) {
