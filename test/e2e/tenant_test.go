@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -28,8 +29,8 @@ const account = "llm-server"
 // tenant is a namespace under restricted pod security, with a licence of its own for the suite's model.
 type tenant struct{ namespace, license string }
 
-// newTenant makes a tenant without a grant, and removes everything after the spec.
-func newTenant(ctx context.Context) tenant {
+// newTenant makes a tenant without a grant, and removes everything after the spec. Each change is made to its licence.
+func newTenant(ctx context.Context, changes ...func(*v1alpha1.ModelLicense)) tenant {
 	GinkgoHelper()
 	namespace := builders.Namespace("").Label("pod-security.kubernetes.io/enforce", "restricted").Obj()
 	namespace.GenerateName = "e2e-"
@@ -37,6 +38,9 @@ func newTenant(ctx context.Context) tenant {
 	t := tenant{namespace: namespace.Name, license: namespace.Name}
 	license := builders.License(t.license).Repository(installed.registry + "/models/chat-7b").
 		Repository(installed.registry + "/models/chat-7b-server").Key("v1").Namespaces(t.namespace).Obj()
+	for _, change := range changes {
+		change(license)
+	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: license.Spec.Keys[0].SecretRef.Name},
 		StringData: map[string]string{v1alpha1.DefaultSecretKey: installed.key},
@@ -55,9 +59,9 @@ func newTenant(ctx context.Context) tenant {
 }
 
 // newEntitledTenant makes a tenant with a grant for its account.
-func newEntitledTenant(ctx context.Context) tenant {
+func newEntitledTenant(ctx context.Context, changes ...func(*v1alpha1.ModelLicense)) tenant {
 	GinkgoHelper()
-	t := newTenant(ctx)
+	t := newTenant(ctx, changes...)
 	grant := builders.Grant(t.namespace, "chat", t.license).ServiceAccount(account).Obj()
 	Expect(api.Create(ctx, grant)).To(Succeed())
 	Eventually(func(g Gomega) {
@@ -210,6 +214,15 @@ func look(ctx context.Context, pod *corev1.Pod, port string) facts {
 // holdsKey says whether the probe's main container sees the right key.
 func holdsKey(ctx context.Context, pod *corev1.Pod) bool {
 	GinkgoHelper()
-	f := look(ctx, pod, "8080")
-	return len(f.Files) == 1 && f.Files[0].SHA256 == hash([]byte(installed.key))
+	return keySeen(look(ctx, pod, "8080")) == hash([]byte(installed.key))
+}
+
+// keySeen is the hash of the key file that a container sees; empty where it sees none.
+func keySeen(f facts) string {
+	for _, file := range f.Files {
+		if path.Base(file.Path) == v1alpha1.KeyFileName {
+			return file.SHA256
+		}
+	}
+	return ""
 }

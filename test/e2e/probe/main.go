@@ -12,6 +12,7 @@ import (
 	"flag"
 	"log"
 	"net/http"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -21,7 +22,14 @@ func main() {
 	keyService := flag.String("key-service", "https://modelrights-keyservice.modelrights-system.svc:443", "`URL` to attack")
 	tokens := flag.String("tokens", "/tokens", "`directory` of projected tokens, each in a file named after its audience's last part")
 	address := flag.String("listen", ":8080", "`address` to serve HTTP on")
+	once := flag.Bool("once", false, "print what /facts would say, and end")
 	flag.Parse()
+	if *once {
+		if err := json.NewEncoder(os.Stdout).Encode(LookAround("/")); err != nil {
+			log.Fatalln("probe:", err)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	mux := http.NewServeMux()
