@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/images"
 )
@@ -23,6 +25,11 @@ type Request struct {
 	PodLabels map[string]string
 	// License, where it is set, admits no other licence: the key service asks for the licence that a volume names.
 	License string
+	// Held says that the pod has its seats already: grace periods are for it, and what is asked of new pods alone (devices
+	// that can be counted, a node selector that agrees) is not asked again.
+	Held bool
+	// Spec is the pod's spec, for what the terms say of devices and nodes. It is only read. Without it, that is not asked.
+	Spec *corev1.PodSpec
 }
 
 // Decision is the answer to a Request.
@@ -37,6 +44,12 @@ type Decision struct {
 	Grant *v1alpha1.ModelGrant
 	// KeyName is which of the licence's keys opens the image; empty where the licence has none.
 	KeyName string
+	// Enforcement is how strictly admission deals with the image: the strictest of the licences that cover it. Empty, which
+	// is as Enforce, where none does.
+	Enforcement v1alpha1.EnforcementMode
+	// Tolerated says that admission lets the use pass although it is refused, since every licence that covers the image
+	// relaxes. Key release knows no toleration.
+	Tolerated bool
 	// Pinned is the reference with the digest of its tag, where one is missing (DigestNotPinned) and known; or empty.
 	Pinned string
 }
@@ -47,7 +60,7 @@ func (d Decision) Entitled() bool { return d.Reason == v1alpha1.ReasonEntitled }
 // Governed says whether the image is any business of ours.
 func (d Decision) Governed() bool { return d.Reason != v1alpha1.ReasonNotGoverned }
 
-// Refused says whether the use must be prevented.
+// Refused says whether nothing entitles to the use of a governed image. Admission may tolerate it.
 func (d Decision) Refused() bool { return d.Governed() && !d.Entitled() }
 
 // Decide says whether a pod may use an image at a moment. Of the licences that cover the image it takes the first by
@@ -62,9 +75,11 @@ func Decide(r Request, s *Snapshot, now time.Time) Decision {
 	}
 	var best Decision
 	furthest := -1
+	mode := strictest(found)
 	q := &question{Request: r, ref: ref, now: now}
 	for _, q.coverage = range found {
 		d, stage := decideLicense(q, s)
+		d.Enforcement = mode
 		if d.Reason == v1alpha1.ReasonEntitled {
 			return d
 		}
@@ -75,6 +90,7 @@ func Decide(r Request, s *Snapshot, now time.Time) Decision {
 	if best.Reason == v1alpha1.ReasonDigestNotPinned {
 		best.Pinned, _ = s.Pin(r.Image)
 	}
+	best.Tolerated = relaxed(mode)
 	return best
 }
 

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
@@ -28,7 +26,7 @@ func DecideGrant(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, namespaceLabe
 			Message: fmt.Sprintf("ModelLicense %s does not exist: correct spec.licenseName, or apply the licence (kubectl get mlic lists what there is)", g.Spec.LicenseName),
 		}
 	}
-	verdict := GrantVerdict{Until: nextChange(l, now)}
+	verdict := GrantVerdict{Until: NextChange(l, g, now)}
 	license, compiled := compileLicense(l), compileGrant(g)
 	q := &question{
 		Request: Request{Namespace: g.Namespace, NamespaceLabels: namespaceLabels}, coverage: coverage{license: license}, now: now,
@@ -73,16 +71,6 @@ func grantMessage(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, reason v1alp
 	}
 }
 
-// nextChange is the next moment at which a licence begins or ends; zero where there is none.
-func nextChange(l *v1alpha1.ModelLicense, now time.Time) time.Time {
-	for _, t := range []*metav1.Time{l.Spec.Terms.NotBefore, l.Spec.Terms.NotAfter} {
-		if t != nil && now.Before(t.Time) {
-			return t.Time
-		}
-	}
-	return time.Time{}
-}
-
 // DecideLicense says whether anybody can be entitled by a licence now: Ready, InvalidSelector, NotYetValid or Expired,
 // and when that changes by itself (zero where it does not).
 func DecideLicense(l *v1alpha1.ModelLicense, now time.Time) (v1alpha1.Reason, time.Time) {
@@ -96,5 +84,5 @@ func DecideLicense(l *v1alpha1.ModelLicense, now time.Time) (v1alpha1.Reason, ti
 	} else if r := checkNotAfter(q); r != "" {
 		reason = r
 	}
-	return reason, nextChange(l, now)
+	return reason, NextChange(l, nil, now)
 }

@@ -21,6 +21,8 @@ type Pod struct {
 	Labels map[string]string
 	// Spec is the pod's spec. It is only read.
 	Spec *corev1.PodSpec
+	// Held says that the pod has its seats already, so that grace periods are for it: see Request.Held.
+	Held bool
 }
 
 // UseDecision is the decision on one place of a pod that names an image.
@@ -76,6 +78,8 @@ func decideUse(pod Pod, use images.Use, licenseName string, s *Snapshot, now tim
 		ServiceAccount:  pod.Spec.ServiceAccountName,
 		PodLabels:       pod.Labels,
 		License:         licenseName,
+		Held:            pod.Held,
+		Spec:            pod.Spec,
 	}
 	if use.Excess && s.GovernsAnything() {
 		return Decision{Request: request, Reason: v1alpha1.ReasonTooManyReferences}
@@ -88,15 +92,24 @@ func (d PodDecision) Governed() bool {
 	return slices.ContainsFunc(d, func(u UseDecision) bool { return u.Governed() })
 }
 
-// Refused lists the uses that must be prevented.
+// Refused lists the uses of governed images to which nothing entitles, those that admission tolerates among them.
 func (d PodDecision) Refused() PodDecision {
-	var refused PodDecision
-	for _, u := range d {
-		if u.Decision.Refused() {
-			refused = append(refused, u)
+	return d.only(func(u *UseDecision) bool { return u.Decision.Refused() })
+}
+
+// Denied lists the uses that admission must prevent: what is refused and not tolerated.
+func (d PodDecision) Denied() PodDecision {
+	return d.only(func(u *UseDecision) bool { return u.Decision.Refused() && !u.Tolerated })
+}
+
+func (d PodDecision) only(keep func(*UseDecision) bool) PodDecision {
+	var kept PodDecision
+	for i := range d {
+		if keep(&d[i]) {
+			kept = append(kept, d[i])
 		}
 	}
-	return refused
+	return kept
 }
 
 // LicenseUse is what a pod uses of one licence, and is entitled to.

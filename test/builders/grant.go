@@ -1,7 +1,10 @@
 package builders
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
@@ -45,6 +48,36 @@ func (b *GrantBuilder) Action(action v1alpha1.Action) *GrantBuilder {
 // Purpose sets the purpose.
 func (b *GrantBuilder) Purpose(purpose v1alpha1.Purpose) *GrantBuilder {
 	b.obj.Spec.Purpose = purpose
+	return b
+}
+
+// Limits bounds what pods use under the grant: pairs of a resource and a quantity, as in Limits("pods", "2").
+func (b *GrantBuilder) Limits(pairs ...string) *GrantBuilder {
+	b.obj.Spec.Limits = resources(pairs)
+	return b
+}
+
+// NotBefore sets the moment from which the grant counts.
+func (b *GrantBuilder) NotBefore(t time.Time) *GrantBuilder {
+	b.obj.Spec.NotBefore = &metav1.Time{Time: t}
+	return b
+}
+
+// NotAfter sets the moment from which the grant no longer counts.
+func (b *GrantBuilder) NotAfter(t time.Time) *GrantBuilder {
+	b.obj.Spec.NotAfter = &metav1.Time{Time: t}
+	return b
+}
+
+// Grace sets for how long after NotAfter running pods go on.
+func (b *GrantBuilder) Grace(d time.Duration) *GrantBuilder {
+	b.obj.Spec.GracePeriod = &metav1.Duration{Duration: d}
+	return b
+}
+
+// UID sets the UID, which the API server sets where there is one.
+func (b *GrantBuilder) UID(uid string) *GrantBuilder {
+	b.obj.UID = types.UID(uid)
 	return b
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -129,6 +130,87 @@ func (b *LicenseBuilder) NotBefore(t time.Time) *LicenseBuilder {
 // NotAfter sets the moment from which the licence no longer holds.
 func (b *LicenseBuilder) NotAfter(t time.Time) *LicenseBuilder {
 	b.obj.Spec.Terms.NotAfter = &metav1.Time{Time: t}
+	return b
+}
+
+// Grace sets for how long after NotAfter running pods go on.
+func (b *LicenseBuilder) Grace(d time.Duration) *LicenseBuilder {
+	b.obj.Spec.Terms.GracePeriod = &metav1.Duration{Duration: d}
+	return b
+}
+
+// GraceAdmits sets which new pods are admitted in the grace period.
+func (b *LicenseBuilder) GraceAdmits(which v1alpha1.GraceAdmission) *LicenseBuilder {
+	b.obj.Spec.Terms.GraceAdmits = which
+	return b
+}
+
+// Limits bounds what pods use under the licence: pairs of a resource and a quantity, as in Limits("pods", "4", "nodes", "2").
+func (b *LicenseBuilder) Limits(pairs ...string) *LicenseBuilder {
+	b.obj.Spec.Terms.Limits = resources(pairs)
+	return b
+}
+
+// Overage sets what happens to a pod for which there is no seat.
+func (b *LicenseBuilder) Overage(policy v1alpha1.OveragePolicy) *LicenseBuilder {
+	b.obj.Spec.Terms.Overage = policy
+	return b
+}
+
+// Surge allows pods of one owner beyond the limits for a time.
+func (b *LicenseBuilder) Surge(pods int32, period time.Duration) *LicenseBuilder {
+	b.obj.Spec.Terms.Surge = &v1alpha1.SurgeAllowance{Pods: pods, Period: &metav1.Duration{Duration: period}}
+	return b
+}
+
+// NodeSelector asks for a label of nodes.
+func (b *LicenseBuilder) NodeSelector(key, value string) *LicenseBuilder {
+	if b.obj.Spec.Terms.NodeSelector == nil {
+		b.obj.Spec.Terms.NodeSelector = map[string]v1alpha1.NodeLabelValue{}
+	}
+	b.obj.Spec.Terms.NodeSelector[key] = v1alpha1.NodeLabelValue(value)
+	return b
+}
+
+// OnRevoke sets what happens to a running pod that loses its entitlement.
+func (b *LicenseBuilder) OnRevoke(policy v1alpha1.RevocationPolicy) *LicenseBuilder {
+	b.obj.Spec.Terms.OnRevoke = policy
+	return b
+}
+
+// Exec sets what happens to interactive access to pods that hold a key.
+func (b *LicenseBuilder) Exec(policy v1alpha1.ExecPolicy) *LicenseBuilder {
+	b.obj.Spec.Terms.Exec = policy
+	return b
+}
+
+// Lease sets how long a node that is cut off may keep a key.
+func (b *LicenseBuilder) Lease(d time.Duration) *LicenseBuilder {
+	b.obj.Spec.Terms.LeaseDuration = &metav1.Duration{Duration: d}
+	return b
+}
+
+// Suspended stops the licence.
+func (b *LicenseBuilder) Suspended() *LicenseBuilder {
+	b.obj.Spec.Suspended = ptr.To(true)
+	return b
+}
+
+// Enforcement sets how admission deals with pods that are not entitled.
+func (b *LicenseBuilder) Enforcement(mode v1alpha1.EnforcementMode) *LicenseBuilder {
+	b.obj.Spec.Enforcement = mode
+	return b
+}
+
+// UID sets the UID, which the API server sets where there is one.
+func (b *LicenseBuilder) UID(uid string) *LicenseBuilder {
+	b.obj.UID = types.UID(uid)
+	return b
+}
+
+// Generation sets the generation, which the API server sets where there is one.
+func (b *LicenseBuilder) Generation(n int64) *LicenseBuilder {
+	b.obj.Generation = n
 	return b
 }
 

@@ -2,6 +2,8 @@ package builders
 
 import (
 	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,6 +45,83 @@ func (b *PodBuilder) Label(key, value string) *PodBuilder {
 // Annotation sets an annotation.
 func (b *PodBuilder) Annotation(key, value string) *PodBuilder {
 	metav1.SetMetaDataAnnotation(&b.obj.ObjectMeta, key, value)
+	return b
+}
+
+// UID sets the UID, which the API server sets where there is one.
+func (b *PodBuilder) UID(uid string) *PodBuilder {
+	b.obj.UID = types.UID(uid)
+	return b
+}
+
+// Created sets the creation time, which the API server sets where there is one.
+func (b *PodBuilder) Created(t time.Time) *PodBuilder {
+	b.obj.CreationTimestamp = metav1.Time{Time: t}
+	return b
+}
+
+// Gate adds scheduling gates; without a name, v1alpha1.SeatGate, as the webhook does.
+func (b *PodBuilder) Gate(names ...string) *PodBuilder {
+	if len(names) == 0 {
+		names = []string{v1alpha1.SeatGate}
+	}
+	for _, name := range names {
+		b.obj.Spec.SchedulingGates = append(b.obj.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: name})
+	}
+	return b
+}
+
+// Requests makes the containers and init containers of that name request resources: pairs of a resource and a quantity. What is
+// no plain resource (a device, hugepages) is limited to the same, as the API server asks for.
+func (b *PodBuilder) Requests(container string, pairs ...string) *PodBuilder {
+	list := resources(pairs)
+	for _, containers := range [][]corev1.Container{b.obj.Spec.InitContainers, b.obj.Spec.Containers} {
+		for i := range containers {
+			if c := &containers[i]; c.Name == container {
+				c.Resources.Requests = list
+				for name, quantity := range list {
+					if strings.Contains(string(name), "/") || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+						if c.Resources.Limits == nil {
+							c.Resources.Limits = corev1.ResourceList{}
+						}
+						c.Resources.Limits[name] = quantity
+					}
+				}
+			}
+		}
+	}
+	return b
+}
+
+// Priority sets the priority, which the API server sets from the class where there is one.
+func (b *PodBuilder) Priority(value int32) *PodBuilder {
+	b.obj.Spec.Priority = ptr.To(value)
+	return b
+}
+
+// ResourceClaim adds a claim, used by containers that were added before.
+func (b *PodBuilder) ResourceClaim(name, claim string, containers ...string) *PodBuilder {
+	b.obj.Spec.ResourceClaims = append(b.obj.Spec.ResourceClaims, corev1.PodResourceClaim{Name: name, ResourceClaimName: ptr.To(claim)})
+	for i := range b.obj.Spec.Containers {
+		if c := &b.obj.Spec.Containers[i]; slices.Contains(containers, c.Name) {
+			c.Resources.Claims = append(c.Resources.Claims, corev1.ResourceClaim{Name: name})
+		}
+	}
+	return b
+}
+
+// NodeName binds the pod to a node.
+func (b *PodBuilder) NodeName(name string) *PodBuilder {
+	b.obj.Spec.NodeName = name
+	return b
+}
+
+// NodeSelector selects nodes with a label.
+func (b *PodBuilder) NodeSelector(key, value string) *PodBuilder {
+	if b.obj.Spec.NodeSelector == nil {
+		b.obj.Spec.NodeSelector = map[string]string{}
+	}
+	b.obj.Spec.NodeSelector[key] = value
 	return b
 }
 
