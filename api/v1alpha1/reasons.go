@@ -106,6 +106,10 @@ const (
 	ReasonNotHolder Reason = "NotHolder"
 	// ReasonLeaseEnding means that the lease is not renewed since the seat is about to end.
 	ReasonLeaseEnding Reason = "LeaseEnding"
+	// ReasonLeaseEnded means that a node wiped a key since its lease was over.
+	ReasonLeaseEnded Reason = "LeaseEnded"
+	// ReasonPodRuns means that the end of a pod is reported which is not over yet by what the API server knows.
+	ReasonPodRuns Reason = "PodRuns"
 )
 
 // Reasons of conditions on licences and grants, besides those above.

@@ -1,8 +1,19 @@
 // Package protocol is what the node driver and the key service say to each other.
 //
-// It is one call, POST /v1/release, JSON over TLS 1.3. The bearer token is the node driver's own projected service
-// account token, bound to its pod, so that the node in it is the caller's node; the body carries the token of the pod
-// that wants the key. A pod's token alone releases nothing, since tenants can have such tokens minted.
+// It is three calls, JSON over TLS 1.3. The bearer token is the node driver's own projected service account token, bound
+// to its pod, so that the node in it is the caller's node.
+//
+// POST /v1/release asks for a key. The body carries the token of the pod that wants it. A pod's token alone releases
+// nothing, since tenants can have such tokens minted. The answer says for how long the key may stay.
+//
+// POST /v1/renew asks whether a key may stay longer. It carries no key and no pod's token.
+//
+// POST /v1/report says that a key was wiped or its volume taken down.
+//
+// Either end may be older than the other. Answers may gain fields, which older drivers ignore; so may renewals and
+// reports, where older services ignore them. A release's request may not: services refuse fields of it that they do not
+// know. A service without renewals and reports answers 404, by which nothing changes on the node, and its keys have no
+// lease.
 package protocol
 
 import (
@@ -19,8 +30,14 @@ const (
 	// AudienceDriver is the audience of the driver's own projected token.
 	AudienceDriver = "modelrights.dev/driver"
 
-	// ReleasePath is the path of the one call.
+	// ReleasePath is the path of the call for a key.
 	ReleasePath = "/v1/release"
+
+	// RenewPath is the path of the call that renews a lease.
+	RenewPath = "/v1/renew"
+
+	// ReportPath is the path of the call that reports the end of a key.
+	ReportPath = "/v1/report"
 
 	// MaxRequestBytes bounds a request's body: a token has about two kilobytes, names a few hundred bytes.
 	MaxRequestBytes = 64 << 10
@@ -31,8 +48,8 @@ const (
 	// MaxHeaderBytes bounds a request's head, of which the driver's token is the bulk.
 	MaxHeaderBytes = 32 << 10
 
-	// MaxCallsPerNode is how many calls of one node a replica of the key service works on at the same time. The driver makes
-	// no more, so that its calls wait on the node and for as long as kubelet gives them.
+	// MaxCallsPerNode is how many calls of one node, of each of the three kinds, a replica of the key service works on at the
+	// same time. The driver makes no more, so that its calls wait on the node and for as long as kubelet gives them.
 	MaxCallsPerNode = 4
 )
 
@@ -61,6 +78,9 @@ type ReleaseRequest struct {
 type ReleaseResponse struct {
 	// Files are the volume's files by name; so far there is one, v1alpha1.KeyFileName.
 	Files map[string][]byte `json:"files"`
+	// LeaseSeconds is for how long the key may stay, from when it was asked for, unless that is renewed. 0 means for as long
+	// as the pod runs, as before there were leases.
+	LeaseSeconds int64 `json:"leaseSeconds,omitempty"`
 }
 
 // Wipe overwrites the files.
