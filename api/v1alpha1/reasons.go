@@ -160,6 +160,8 @@ const (
 	ReasonExpiresIn1Day Reason = "ExpiresIn1Day"
 	// ReasonGracePeriod means that the licence or the grant has ended and its grace period runs.
 	ReasonGracePeriod Reason = "GracePeriod"
+	// ReasonWithinLimits means that no more is in use than the limits allow.
+	ReasonWithinLimits Reason = "WithinLimits"
 	// ReasonLimitExceeded means that more is in use than the limits allow.
 	ReasonLimitExceeded Reason = "LimitExceeded"
 	// ReasonWaitingForSeat means that the pod waits for a seat.
@@ -211,6 +213,18 @@ const (
 	ReasonExecIntoKeyHolder Reason = "ExecIntoKeyHolder"
 	// ReasonPodResized is the Event on a pod whose seat counts for more or less since it was resized.
 	ReasonPodResized Reason = "PodResized"
+)
+
+// Reasons of SeatEnded entries in the audit log: what shows that a pod has ended. ReasonPodGone is another.
+const (
+	// ReasonUnpublished means that the pod's node reported that it took the volume with the key away.
+	ReasonUnpublished Reason = "Unpublished"
+	// ReasonNodeGone means that the pod's Node was deleted, or marked as out of service.
+	ReasonNodeGone Reason = "NodeGone"
+	// ReasonLeaseOver means that nothing shows that the pod has ended, but the lease of its key is over.
+	ReasonLeaseOver Reason = "LeaseOver"
+	// ReasonLedgerClosed means that the ledger of a deleted licence is removed, since its last pod has ended.
+	ReasonLedgerClosed Reason = "LedgerClosed"
 )
 
 // Reasons of Gap entries in the audit log: why entries are missing by the log's own account.
