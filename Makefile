@@ -88,6 +88,11 @@ bench: $(CLUSTERTOOL) ## Measure, and write the results into _output/bench: docs
 	go build -trimpath -o $(OUTPUT)/bench/admission ./test/bench/admission
 	exec $(OUTPUT)/bench/admission -assets $(BIN) -out $(OUTPUT)/bench $(BENCHFLAGS)
 
+.PHONY: bench-node
+bench-node: cluster-up images $(BIN)/helm ## Measure on a real node: how fast keys are mounted, and wiped when a grant is deleted.
+	@status=0; (source $(CLUSTERENV); go run ./test/bench/node -out $(OUTPUT)/bench) || status=$$?; \
+	  if [ -z "$(filter-out 0,$(KEEP))" ]; then $(MAKE) --no-print-directory cluster-down >/dev/null; fi; exit $$status
+
 ##@ Images, installation and the demo
 
 # Where images are pushed to and pulled from: the cluster's own registry, or yours (REGISTRY=host/prefix).
