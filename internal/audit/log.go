@@ -38,7 +38,8 @@ type Options struct {
 	Clock clock.Clock
 	// Logger is for faults. Default: none. No entry is ever logged.
 	Logger logr.Logger
-	// Linger is how long the first entry of a record waits for others. Default 200 ms.
+	// Linger is how long an entry waits for others to share a record with, if the last record was written within as long.
+	// The first after a quiet time does not wait. Default 200 ms.
 	Linger time.Duration
 	// QueueSize bounds each of the two queues, in entries of at most MaxLeafBytes. Default 4096.
 	QueueSize int
@@ -77,6 +78,10 @@ type Log struct {
 	// lastConflict is when another writer was last in the way, and lastCommit when this one last succeeded. Only
 	// Start's goroutine uses them.
 	lastConflict, lastCommit time.Time
+	// lastWrite is when the last record was done with, committed or not, and lastSize how many entries it had. Only
+	// Start's goroutine uses them.
+	lastWrite time.Time
+	lastSize  int
 	// nextGap is when dropped entries may be reported again. Only Start's goroutine uses it.
 	nextGap time.Time
 }

@@ -28,7 +28,7 @@ func mustJSON(t *testing.T, v any) []byte {
 	return out
 }
 
-func newClient(t *testing.T) client.WithWatch {
+func newClient(t testing.TB) client.WithWatch {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {

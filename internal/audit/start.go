@@ -49,12 +49,22 @@ func (l *Log) Start(ctx context.Context) error {
 // NeedLeaderElection says that every replica writes to the log.
 func (l *Log) NeedLeaderElection() bool { return false }
 
-// contention is how long a conflict shows that other replicas write, too.
-const contention = 5 * time.Second
+const (
+	// contention is how long a conflict shows that other replicas write, too.
+	contention = 5 * time.Second
+	// gather is how long the first entry after a quiet time waits for others of the same moment, as the several reasons of
+	// one denial.
+	gather = 2 * time.Millisecond
+	// burst is how many entries are enough for a record of their own when the last one had no more.
+	burst = 32
+)
 
-// due is when the next record is to be written: when its oldest entry has lingered, or at once if it is full. It is
-// false if there is nothing to write. While other replicas write, too, this one lets them have a turn between two full
-// records: who has just written knows the end of the log first, and would always win.
+// due is when the next record is to be written, and false if there is nothing to write. After a quiet time that is at
+// once; else when the oldest entry, or the log since its last record, has lingered. A full record does not wait, nor one
+// with as many entries as the last, since whoever waited for those has come back.
+//
+// While other replicas write, too, this one lets them have a turn between two such records: who has just written knows
+// the end of the log first, and would always win.
 func (l *Log) due() (time.Time, bool) {
 	reserved, anyReserved := l.reserved.oldest()
 	ordinary, anyOrdinary := l.ordinary.oldest()
@@ -62,7 +72,7 @@ func (l *Log) due() (time.Time, bool) {
 	switch {
 	case !anyReserved && !anyOrdinary:
 		return time.Time{}, false
-	case l.reserved.len()+l.ordinary.len() >= MaxRecordEntries:
+	case l.reserved.len()+l.ordinary.len() >= min(max(burst, l.lastSize), MaxRecordEntries):
 		if l.options.Clock.Since(l.lastConflict) < contention {
 			return l.lastCommit.Add(l.options.Linger / 4), true
 		}
@@ -70,7 +80,14 @@ func (l *Log) due() (time.Time, bool) {
 	case !anyReserved || anyOrdinary && ordinary.Before(reserved):
 		oldest = ordinary
 	}
-	return oldest.Add(l.options.Linger), true
+	lingered, quiet := oldest.Add(l.options.Linger), l.lastWrite.Add(l.options.Linger)
+	if atOnce := oldest.Add(min(gather, l.options.Linger)); quiet.Before(atOnce) {
+		return atOnce, true
+	}
+	if quiet.Before(lingered) {
+		return quiet, true
+	}
+	return lingered, true
 }
 
 // wait waits until something is appended, until due, until the minute of the denials ends, and until dropped entries
@@ -106,6 +123,7 @@ func (l *Log) write(ctx context.Context) bool {
 		return false
 	}
 	first, err := l.commit(ctx, b)
+	l.lastWrite, l.lastSize = l.options.Clock.Now(), len(b.items)
 	if err != nil {
 		l.options.Logger.Error(err, "Audit entries were not written", "entries", len(b.items))
 		for _, i := range b.items {
