@@ -64,6 +64,8 @@ type Explanation struct {
 	Message string          `json:"message"`
 	Remedy  string          `json:"remedy,omitempty"`
 	Fixer   Fixer           `json:"fixer,omitempty"`
+	// Tolerated says that admission lets the use pass although it is refused: see Decision.Tolerated.
+	Tolerated bool `json:"tolerated,omitempty"`
 	// Checks are those of the reference itself: whether it can be read, and whether a licence covers it.
 	Checks []Check `json:"checks"`
 	// Licenses are those that cover the image, by name; one that covers it by several images comes several times.
@@ -80,8 +82,10 @@ func Explain(r Request, s *Snapshot, now time.Time) Explanation {
 	e.Checks = explainLookup(Decision{Request: r, Reason: reason})
 	e.Decision = Decision{Request: r, Reason: reason}
 	furthest := -1
+	mode := strictest(found)
 	for _, c := range found {
 		l, d, stage := explainLicense(&question{Request: r, ref: ref, coverage: c, now: now}, s)
+		d.Enforcement = mode
 		e.Licenses = append(e.Licenses, l)
 		if !e.Decision.Entitled() && stage > furthest {
 			e.Decision, furthest = d, stage
@@ -90,6 +94,8 @@ func Explain(r Request, s *Snapshot, now time.Time) Explanation {
 	if e.Decision.Reason == v1alpha1.ReasonDigestNotPinned {
 		e.Decision.Pinned, _ = s.Pin(r.Image)
 	}
+	e.Decision.Tolerated = e.Decision.Refused() && relaxed(mode)
+	e.Tolerated = e.Decision.Tolerated
 	e.Reason, e.Message, e.Remedy = e.Decision.Reason, e.Decision.Message(), e.Decision.Remedy()
 	e.Fixer = e.Decision.Fixer()
 	return e

@@ -32,7 +32,8 @@ func TestExplain(t *testing.T) {
 		r.Image = image
 		return r
 	}
-	const licensePassed = "Namespace=passed NotBefore=passed NotAfter=passed Digest=passed "
+	const licensePassed = "Namespace=passed Suspended=passed NotBefore=passed NotAfter=passed Digest=passed "
+	const termsNotReached = "GrantNotBefore=not reached GrantNotAfter=not reached Action=not reached Purpose=not reached Devices=not reached NodeSelector=not reached"
 	tests := map[string]struct {
 		request Request
 		objects []any
@@ -45,8 +46,8 @@ func TestExplain(t *testing.T) {
 			request, []any{chat().Obj(), builders.Grant("ml-prod", "a", "acme-chat").ServiceAccount("web").Obj(), grantOf("acme-chat")},
 			"Reference=passed License=passed", []string{"acme-chat: " + licensePassed + "Grant=passed"},
 			[]string{
-				"a: Subject=failed:SubjectNotGranted PodSelector=not reached Action=not reached Purpose=not reached",
-				"acme-chat-grant: Subject=passed PodSelector=passed Action=passed Purpose=passed",
+				"a: Subject=failed:SubjectNotGranted PodSelector=not reached " + termsNotReached,
+				"acme-chat-grant: Subject=passed PodSelector=passed GrantNotBefore=passed GrantNotAfter=passed Action=passed Purpose=passed Devices=passed NodeSelector=passed",
 			}, "",
 		},
 		"no grant": {
@@ -54,19 +55,19 @@ func TestExplain(t *testing.T) {
 		},
 		"expired": {
 			request, []any{chat().NotAfter(now).Obj(), grantOf("acme-chat")}, "Reference=passed License=passed",
-			[]string{"acme-chat: Namespace=passed NotBefore=passed NotAfter=failed:Expired Digest=not reached Grant=not reached"},
-			[]string{"acme-chat-grant: Subject=not reached PodSelector=not reached Action=not reached Purpose=not reached"}, FixerLicenseOwner,
+			[]string{"acme-chat: Namespace=passed Suspended=passed NotBefore=passed NotAfter=failed:Expired Digest=not reached Grant=not reached"},
+			[]string{"acme-chat-grant: Subject=not reached PodSelector=not reached " + termsNotReached}, FixerLicenseOwner,
 		},
 		"the one that came closest": {
 			request, []any{chat().NotAfter(now).Obj(), builders.License("b").Repository("registry.example.com/**").Obj()}, "Reference=passed License=passed",
 			[]string{
-				"acme-chat: Namespace=passed NotBefore=passed NotAfter=failed:Expired Digest=not reached Grant=not reached",
+				"acme-chat: Namespace=passed Suspended=passed NotBefore=passed NotAfter=failed:Expired Digest=not reached Grant=not reached",
 				"b: " + licensePassed + "Grant=failed:NoGrant",
 			}, nil, FixerGrantor,
 		},
 		"digest": {
 			request, []any{chat().PinDigests().Obj()}, "Reference=passed License=passed",
-			[]string{"acme-chat: Namespace=passed NotBefore=passed NotAfter=passed Digest=failed:DigestNotPinned Grant=not reached"}, nil, FixerPodAuthor,
+			[]string{"acme-chat: Namespace=passed Suspended=passed NotBefore=passed NotAfter=passed Digest=failed:DigestNotPinned Grant=not reached"}, nil, FixerPodAuthor,
 		},
 		"unparsable":   {of("A B"), []any{chat().Obj()}, "Reference=failed:UnparsableImage License=not reached", nil, nil, FixerPodAuthor},
 		"image's ID":   {of("sha256:0"), []any{chat().Obj()}, "Reference=failed:ImageID License=not reached", nil, nil, FixerPodAuthor},

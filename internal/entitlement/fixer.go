@@ -20,15 +20,19 @@ const (
 // FixerOf says who can do something about a refusal for the reason; empty where there is nothing to be done.
 func FixerOf(reason v1alpha1.Reason) Fixer {
 	switch reason {
-	case v1alpha1.ReasonNamespaceNotAllowed, v1alpha1.ReasonNotYetValid, v1alpha1.ReasonExpired, v1alpha1.ReasonInvalidSelector:
+	case v1alpha1.ReasonNamespaceNotAllowed, v1alpha1.ReasonNotYetValid, v1alpha1.ReasonExpired, v1alpha1.ReasonInvalidSelector,
+		v1alpha1.ReasonSuspended, v1alpha1.ReasonInGrace, v1alpha1.ReasonSeatsFull, v1alpha1.ReasonExecDenied:
 		return FixerLicenseOwner
-	case v1alpha1.ReasonNoGrant, v1alpha1.ReasonSubjectNotGranted, v1alpha1.ReasonActionNotLicensed, v1alpha1.ReasonPurposeNotLicensed:
+	case v1alpha1.ReasonNoGrant, v1alpha1.ReasonSubjectNotGranted, v1alpha1.ReasonActionNotLicensed, v1alpha1.ReasonPurposeNotLicensed,
+		v1alpha1.ReasonGrantNotYetValid, v1alpha1.ReasonGrantExpired:
 		return FixerGrantor
 	case v1alpha1.ReasonUnparsableImage, v1alpha1.ReasonImageID, v1alpha1.ReasonPodNotSelected, v1alpha1.ReasonDigestNotLicensed,
 		v1alpha1.ReasonDigestNotPinned, v1alpha1.ReasonTooManyReferences, v1alpha1.ReasonModelNotReferenced,
-		v1alpha1.ReasonKeyVolumeInvalid, v1alpha1.ReasonImageSwapped:
+		v1alpha1.ReasonKeyVolumeInvalid, v1alpha1.ReasonImageSwapped, v1alpha1.ReasonUncountableDevice, v1alpha1.ReasonNodeSelectorConflict,
+		v1alpha1.ReasonNodeNameSet, v1alpha1.ReasonGateRemoved, v1alpha1.ReasonTooLarge, v1alpha1.ReasonNodeNotAllowed:
 		return FixerPodAuthor
-	case v1alpha1.ReasonUnlicensed, v1alpha1.ReasonLicenseMissing, v1alpha1.ReasonLookupFailed:
+	case v1alpha1.ReasonUnlicensed, v1alpha1.ReasonLicenseMissing, v1alpha1.ReasonLookupFailed,
+		v1alpha1.ReasonGateMissing, v1alpha1.ReasonNodeSelectorMissing:
 		return FixerPlatformTeam
 	default:
 		return ""
@@ -37,7 +41,7 @@ func FixerOf(reason v1alpha1.Reason) Fixer {
 
 // Fixer says who can do something about a refusal; empty where there is nothing to be done.
 func (d Decision) Fixer() Fixer {
-	if d.Reason == v1alpha1.ReasonInvalidSelector && d.Grant != nil {
+	if d.Grant != nil && (d.Reason == v1alpha1.ReasonInvalidSelector || d.Reason == v1alpha1.ReasonInGrace) {
 		return FixerGrantor
 	}
 	return FixerOf(d.Reason)

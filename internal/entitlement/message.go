@@ -2,11 +2,16 @@ package entitlement
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/images"
+	"modelrights.dev/modelrights/internal/seats/count"
 )
 
 // maxShown bounds how much of a reference stands in a message, since its author chooses it.
@@ -32,10 +37,17 @@ func (d Decision) Message() string {
 		return image + " names an image by its ID on the node, which hides whose it is"
 	case v1alpha1.ReasonNamespaceNotAllowed:
 		return fmt.Sprintf("%s, which does not name namespace %s", image, r.Namespace)
+	case v1alpha1.ReasonSuspended:
+		return image + ", which is suspended"
 	case v1alpha1.ReasonNotYetValid:
-		return fmt.Sprintf("%s, which holds only from %s", image, l.Spec.Terms.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Sprintf("%s, which holds only from %s", image, timeOf(l.Spec.Terms.NotBefore))
 	case v1alpha1.ReasonExpired:
-		return fmt.Sprintf("%s, which ended at %s", image, l.Spec.Terms.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Sprintf("%s, which ended at %s", image, moment(licensePeriod(l).graceEnd()))
+	case v1alpha1.ReasonInGrace:
+		if g := d.Grant; g != nil {
+			return fmt.Sprintf("%s, but ModelGrant %s/%s ended at %s, and until %s only pods that run go on", image, g.Namespace, g.Name, timeOf(g.Spec.NotAfter), moment(grantPeriod(g).graceEnd()))
+		}
+		return fmt.Sprintf("%s, which ended at %s, and until %s only pods that run go on", image, timeOf(l.Spec.Terms.NotAfter), moment(licensePeriod(l).graceEnd()))
 	case v1alpha1.ReasonNoGrant:
 		return fmt.Sprintf("%s, but namespace %s has no ModelGrant of it", image, r.Namespace)
 	case v1alpha1.ReasonSubjectNotGranted:
@@ -46,6 +58,15 @@ func (d Decision) Message() string {
 		return fmt.Sprintf("%s, but ModelGrant %s/%s is for action %s, which the licence does not allow", image, d.Grant.Namespace, d.Grant.Name, d.Grant.Spec.Action)
 	case v1alpha1.ReasonPurposeNotLicensed:
 		return fmt.Sprintf("%s, but ModelGrant %s/%s is for purpose %s, which the licence does not allow", image, d.Grant.Namespace, d.Grant.Name, d.Grant.Spec.Purpose)
+	case v1alpha1.ReasonGrantNotYetValid:
+		return fmt.Sprintf("%s, but ModelGrant %s/%s counts only from %s", image, d.Grant.Namespace, d.Grant.Name, timeOf(d.Grant.Spec.NotBefore))
+	case v1alpha1.ReasonGrantExpired:
+		return fmt.Sprintf("%s, but ModelGrant %s/%s ended at %s", image, d.Grant.Namespace, d.Grant.Name, moment(grantPeriod(d.Grant).graceEnd()))
+	case v1alpha1.ReasonUncountableDevice:
+		return fmt.Sprintf("%s, whose limits cannot count %s that this pod asks for", image, clip(d.uncountable()))
+	case v1alpha1.ReasonNodeSelectorConflict:
+		key, want, got := d.nodeConflict()
+		return fmt.Sprintf("%s, which is for nodes with the label %s=%s, but the pod's nodeSelector wants %s", image, key, want, clip(got))
 	case v1alpha1.ReasonInvalidSelector:
 		return image + ", but a label selector of the licence or of its grant cannot be parsed"
 	case v1alpha1.ReasonDigestNotLicensed:
@@ -75,8 +96,24 @@ func (d Decision) Remedy() string {
 		return "name the image by its repository: HOST/PATH:TAG or HOST/PATH@sha256:DIGEST"
 	case v1alpha1.ReasonNamespaceNotAllowed:
 		return fmt.Sprintf("deploy to a namespace that the licence names, or ask whoever manages ModelLicense %s to add %s to spec.allowedNamespaces (%s)", l.Name, r.Namespace, allowedNamespaces(l))
+	case v1alpha1.ReasonSuspended:
+		return fmt.Sprintf("ask whoever manages ModelLicense %s why, and to remove spec.suspended", l.Name)
 	case v1alpha1.ReasonNotYetValid:
 		return "wait until then, or ask " + l.Spec.Licensor + " for an earlier start"
+	case v1alpha1.ReasonInGrace:
+		if g := d.Grant; g != nil {
+			return fmt.Sprintf("ask someone who may %q on modellicenses/%s for a later spec.notAfter of the grant", v1alpha1.GrantVerb, l.Name)
+		}
+		return "ask " + l.Spec.Licensor + " to renew the licence, or for terms.graceAdmits: All"
+	case v1alpha1.ReasonGrantNotYetValid:
+		return fmt.Sprintf("wait until then, or ask someone who may %q on modellicenses/%s for an earlier spec.notBefore of the grant", v1alpha1.GrantVerb, l.Name)
+	case v1alpha1.ReasonGrantExpired:
+		return fmt.Sprintf("ask someone who may %q on modellicenses/%s for a later spec.notAfter of the grant", v1alpha1.GrantVerb, l.Name)
+	case v1alpha1.ReasonUncountableDevice:
+		return fmt.Sprintf("request devices by a name that the limits list (kubectl get mlic %s -o yaml), or ask %s to list this one in terms.limits", l.Name, l.Spec.Licensor)
+	case v1alpha1.ReasonNodeSelectorConflict:
+		key, _, _ := d.nodeConflict()
+		return fmt.Sprintf("remove %s from the pod's nodeSelector; the licence's label is added by itself", key)
 	case v1alpha1.ReasonExpired:
 		return "ask " + l.Spec.Licensor + " to renew the licence"
 	case v1alpha1.ReasonNoGrant, v1alpha1.ReasonSubjectNotGranted:
@@ -123,6 +160,30 @@ func (d UseDecision) Remedy() string {
 	}
 	return fmt.Sprintf("%s; if the container does not use this image, take its URI out of the %s", remedy, d.Kind)
 }
+
+// uncountable is what the limits of the licence, or else of the grant, cannot count in the pod.
+func (d Decision) uncountable() string {
+	what, found := count.Uncountable(d.Request.Spec, d.License.Spec.Terms.Limits)
+	if !found && d.Grant != nil {
+		what, _ = count.Uncountable(d.Request.Spec, d.Grant.Spec.Limits)
+	}
+	return what
+}
+
+// nodeConflict is the first label by name for which the pod selects another value than the licence.
+func (d Decision) nodeConflict() (key, want, got string) {
+	terms := d.License.Spec.Terms.NodeSelector
+	for _, key := range slices.Sorted(maps.Keys(terms)) {
+		if got, set := d.Request.Spec.NodeSelector[key]; set && got != string(terms[key]) {
+			return key, string(terms[key]), got
+		}
+	}
+	return "", "", ""
+}
+
+func timeOf(t *metav1.Time) string { return moment(t.Time) }
+
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (r Request) account() string {
 	if r.ServiceAccount == "" {

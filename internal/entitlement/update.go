@@ -19,15 +19,19 @@ func ChangesAnything(old, updated *corev1.PodSpec) bool {
 }
 
 // DecideUpdate decides on what an update changes in a pod, and on nothing else: images that were not in the same place
-// before, key volumes and mounts of them that are new, and images that are changed in a pod that holds a key. The pod is
-// given as it is to be, old is its spec as it was.
+// before, key volumes and mounts of them that are new, images that are changed in a pod that holds a key, and licences that
+// a pod begins to use when it runs already. The pod is given as it is to be, old is its spec as it was.
 func DecideUpdate(pod Pod, old *corev1.PodSpec, s *Snapshot, now time.Time) (PodDecision, []Refusal) {
 	changed := changedUses(old, pod.Spec)
 	refusals := decideSwaps(pod, old, changed, s, now)
 	for _, change := range changedKeyVolumes(old, pod.Spec) {
 		refusals = append(refusals, decideKeyVolume(pod, change, s, now)...)
 	}
-	return DecideUses(pod, changed, s, now), refusals
+	decided := DecideUses(pod, changed, s, now)
+	if len(refusals) == 0 {
+		refusals = decideBeginning(pod, old, decided, s)
+	}
+	return decided, refusals
 }
 
 // changedUses lists the uses of a pod that the old spec has not in the same place with the same image.

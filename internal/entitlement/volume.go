@@ -24,6 +24,8 @@ type Refusal struct {
 	License string
 	// Message says what is wrong, Remedy what to do about it.
 	Message, Remedy string
+	// Tolerated says that admission lets it pass, since every licence that covers the image relaxes: see Decision.
+	Tolerated bool
 }
 
 // KeyVolume says whether a volume is one of our CSI driver's, and which licence it names.
@@ -163,7 +165,7 @@ func noKeyFor(pod Pod, change keyVolumeChange, decided PodDecision, s *Snapshot)
 	refusal := Refusal{Field: change.field, License: licenseName}
 	switch {
 	case len(decided) > 0:
-		refusal.Image, refusal.Reason = decided[0].Image, decided[0].Reason
+		refusal.Image, refusal.Reason, refusal.Tolerated = decided[0].Image, decided[0].Reason, decided[0].Tolerated
 		refusal.Message, refusal.Remedy = decided[0].Message(), decided[0].Remedy()
 	case s.License(licenseName) == nil:
 		refusal.Reason = v1alpha1.ReasonLicenseMissing
