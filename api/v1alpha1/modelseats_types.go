@@ -78,6 +78,11 @@ type SeatGrant struct {
 	// +kubebuilder:validation:MaxLength=64
 	UID string `json:"uid"`
 
+	// limits are the grant's limits as they were when a pod last took a seat under it. Optional.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+
 	// usage is what was used under the grant by pods that hold no seat any more. Optional.
 	// +optional
 	Usage *UsageStatus `json:"usage,omitempty"`

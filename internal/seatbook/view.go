@@ -15,11 +15,11 @@ type View struct{}
 // NewView returns a View that is empty until Watch.
 func NewView() *View { return &View{} }
 
-// Watch fills the view from the cache's informer of ModelSeats, and returns a function that waits until every ledger that
-// was there at the start has been seen.
-func (v *View) Watch(ctx context.Context, from cache.Cache) (waitForSync func(context.Context) bool, err error) {
-	_, _ = ctx, from
-	return func(context.Context) bool { return true }, nil
+// Watch fills the view from the informer of ModelSeats, and returns a function that waits until every ledger that was there
+// at the start has been seen. Call it before the cache starts.
+func (v *View) Watch(ctx context.Context, informers cache.Informers) (func(context.Context) error, error) {
+	_, _ = ctx, informers
+	return func(context.Context) error { return nil }, nil
 }
 
 // Ledger is the ledger of a licence; nil where there is none, or it cannot be understood (see Err).
