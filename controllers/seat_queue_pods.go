@@ -1,0 +1,207 @@
+package controllers
+
+import (
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// put tells the queue what a pod is now, and returns the pod as it stands in the queue. A pod that is taking its seats goes
+// on doing so until release or settle; what it was told is kept.
+func (q *SeatQueue) put(p queuedPod) queuedPod {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	old := q.pods[p.name]
+	if old != nil && old.uid == p.uid {
+		p.partial, p.due, p.dueSince, p.asked = old.partial, old.due, old.dueSince, old.asked
+		if old.told != (verdict{}) {
+			p.told = old.told
+		}
+		if p.state == inQueue && old.state == taking {
+			p.state, p.allocation = taking, old.allocation
+		}
+		if p.state != inQueue && p.state != taking {
+			p.partial = false
+		}
+		if p.state == old.state && sameNeeds(p.needs, old.needs) {
+			old.needs, old.told = p.needs, p.told
+			return *old
+		}
+	}
+	// A pod that has its seats and loses its gate leaves others as they are.
+	quiet := old != nil && old.uid == p.uid && old.state == taking && p.state == running && sameNeeds(p.needs, old.needs)
+	if old != nil {
+		q.remove(old, quiet)
+	}
+	q.insert(&p, quiet)
+	return p
+}
+
+func (q *SeatQueue) insert(p *queuedPod, quiet bool) {
+	q.pods[p.name], q.byUID[p.uid] = p, p
+	q.place(p)
+	for _, n := range p.needs {
+		addTo(q.licenses, n.license.Name, p)
+		if !quiet {
+			q.change(n.license.Name)
+		}
+	}
+	addTo(q.owners, p.owner, p)
+	addTo(q.groups, p.group, p)
+}
+
+func (q *SeatQueue) remove(p *queuedPod, quiet bool) {
+	delete(q.pods, p.name)
+	delete(q.byUID, p.uid)
+	delete(q.waiting, p.uid)
+	delete(q.underway, p.uid)
+	for _, n := range p.needs {
+		removeFrom(q.licenses, n.license.Name, p)
+		if !quiet {
+			q.change(n.license.Name)
+		}
+	}
+	removeFrom(q.owners, p.owner, p)
+	removeFrom(q.groups, p.group, p)
+}
+
+// place keeps the sets of pods by state.
+func (q *SeatQueue) place(p *queuedPod) {
+	delete(q.waiting, p.uid)
+	delete(q.underway, p.uid)
+	switch p.state {
+	case behindGates, inQueue:
+		q.waiting[p.uid] = p
+	case taking:
+		q.underway[p.uid] = p
+	}
+}
+
+func addTo(index map[string]map[types.UID]*queuedPod, key string, p *queuedPod) {
+	if key == "" {
+		return
+	}
+	if index[key] == nil {
+		index[key] = map[types.UID]*queuedPod{}
+	}
+	index[key][p.uid] = p
+}
+
+func removeFrom(index map[string]map[types.UID]*queuedPod, key string, p *queuedPod) {
+	if delete(index[key], p.uid); len(index[key]) == 0 {
+		delete(index, key)
+	}
+}
+
+// drop forgets the pod of a name, of whatever UID, and says whether it knew one.
+func (q *SeatQueue) drop(name types.NamespacedName) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.pods[name]
+	if p != nil {
+		q.remove(p, false)
+	}
+	return p != nil
+}
+
+// get is the pod of a name and UID as it stands in the queue.
+func (q *SeatQueue) get(name types.NamespacedName, uid types.UID) (queuedPod, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := q.pods[name]; p != nil && p.uid == uid {
+		return *p, true
+	}
+	return queuedPod{}, false
+}
+
+// release puts a pod that was taking its seats back into the queue.
+func (q *SeatQueue) release(uid types.UID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := q.byUID[uid]; p != nil && p.state == taking {
+		p.state, p.allocation = inQueue, nil
+		q.place(p)
+		for _, n := range p.needs {
+			q.change(n.license.Name)
+		}
+	}
+}
+
+// begin says that the allocator is about to take a pod's seats; false where the pod is not in the queue any more.
+func (q *SeatQueue) begin(uid types.UID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.byUID[uid]
+	if p == nil || p.state != inQueue {
+		return false
+	}
+	p.state, p.allocation, p.partial = taking, nil, false
+	q.place(p)
+	return true
+}
+
+// allocated says that a pod has all its seats.
+func (q *SeatQueue) allocated(uid types.UID, a allocation) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := q.byUID[uid]; p != nil && p.state == taking {
+		p.allocation = &a
+	}
+}
+
+// stale says that what was read of a pod that has its seats is no longer what is stored.
+func (q *SeatQueue) stale(uid types.UID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := q.byUID[uid]; p != nil && p.allocation != nil {
+		p.allocation = &allocation{confine: p.allocation.confine}
+	}
+}
+
+// change asks for another look at a licence. The caller holds the lock.
+func (q *SeatQueue) change(license string) {
+	q.changed[license] = true
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// touch asks for another look at a licence: its ledger or its terms have changed.
+func (q *SeatQueue) touch(license string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.change(license)
+}
+
+// takeChanged returns the licences that ask for a look, and all that are tied to them by pods that wait for both.
+func (q *SeatQueue) takeChanged() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all, open := q.changed, slices.Collect(maps.Keys(q.changed))
+	q.changed = map[string]bool{}
+	for len(open) > 0 {
+		license := open[len(open)-1]
+		open = open[:len(open)-1]
+		for _, p := range q.licenses[license] {
+			if len(p.needs) < 2 || p.state != inQueue {
+				continue
+			}
+			for _, n := range p.needs {
+				if !all[n.license.Name] {
+					all[n.license.Name] = true
+					open = append(open, n.license.Name)
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// takingNow is how many pods are taking their seats, or have them and their gate.
+func (q *SeatQueue) takingNow() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.underway)
+}
