@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
@@ -100,4 +103,11 @@ func expiringReason(conditions []metav1.Condition) string {
 func expiryChanged(before, after []metav1.Condition) bool {
 	reason := expiringReason(after)
 	return reason != "" && reason != expiringReason(before)
+}
+
+// expiryEvent says on a licence or grant that its end is near.
+func expiryEvent(recorder events.EventRecorder, about runtime.Object, conditions []metav1.Condition) {
+	if c := meta.FindStatusCondition(conditions, v1alpha1.ConditionExpiringSoon); c != nil {
+		recorder.Eventf(about, nil, corev1.EventTypeWarning, c.Reason, actionReconcile, "%s", bounded(c.Message))
+	}
 }

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -55,13 +56,15 @@ func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager
 		Complete(r)
 }
 
-// licenseTurned lets a licence's update pass if its readiness has another reason now: it has begun or ended. Its grants
-// need no timers of their own then, of which there would be as many as grants.
+// licenseTurned lets a licence's update pass if its readiness has another reason now, or how near its end is: it has begun
+// or ended, or is about to end. Its grants need no timers then, of which there would be as many as grants, unless they have
+// times of their own.
 var licenseTurned = predicate.Funcs{
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok1 := e.ObjectOld.(*v1alpha1.ModelLicense)
 		after, ok2 := e.ObjectNew.(*v1alpha1.ModelLicense)
-		return !ok1 || !ok2 || readyChanged(before.Status.Conditions, after.Status.Conditions)
+		return !ok1 || !ok2 || readyChanged(before.Status.Conditions, after.Status.Conditions) ||
+			expiringReason(before.Status.Conditions) != expiringReason(after.Status.Conditions)
 	},
 	CreateFunc:  func(event.CreateEvent) bool { return false },
 	DeleteFunc:  func(event.DeleteEvent) bool { return false },
@@ -110,11 +113,16 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		return ctrl.Result{}, fmt.Errorf("reading namespace %s: %w", grant.Namespace, err)
 	}
 
-	status := grantStatus(&grant, license, entitlement.DecideGrant(&grant, license, namespace.Labels, r.Clock.Now()))
-	if equality.Semantic.DeepEqual(status, grant.Status) {
-		return ctrl.Result{}, nil
+	at := r.Clock.Now()
+	status, until := grantStatus(&grant, license, entitlement.DecideGrant(&grant, license, namespace.Labels, at), at)
+	result := ctrl.Result{}
+	if !until.IsZero() {
+		result.RequeueAfter = until.Sub(at)
 	}
-	changed := readyChanged(grant.Status.Conditions, status.Conditions)
+	if equality.Semantic.DeepEqual(status, grant.Status) {
+		return result, nil
+	}
+	changed, expiring := readyChanged(grant.Status.Conditions, status.Conditions), expiryChanged(grant.Status.Conditions, status.Conditions)
 	grant.Status = status
 	if err := r.Client.Status().Update(ctx, &grant); err != nil {
 		return ctrl.Result{}, fmt.Errorf("writing the status of grant %s: %w", req.NamespacedName, err)
@@ -122,18 +130,44 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 	if changed {
 		readinessEvent(r.Events, &grant, status.Conditions)
 	}
-	return ctrl.Result{}, nil
+	if expiring {
+		expiryEvent(r.Events, &grant, status.Conditions)
+	}
+	return result, nil
 }
 
-// grantStatus computes the status from the verdict. A grant whose licence has not begun waits by itself; any other
-// that does not count waits for somebody.
-func grantStatus(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, v entitlement.GrantVerdict) v1alpha1.ModelGrantStatus {
+// grantStatus computes the status from the verdict, and when it changes by itself: zero where it does not, or where the
+// licence's status does at the same time, on which the grant is looked at again. A grant that has not begun, or whose
+// licence has not, waits by itself; any other that does not count waits for somebody.
+func grantStatus(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, v entitlement.GrantVerdict, now time.Time) (v1alpha1.ModelGrantStatus, time.Time) {
 	status := *g.Status.DeepCopy()
 	status.ObservedGeneration = g.Generation
-	status.Expires = nil
-	if l != nil {
-		status.Expires = l.Spec.Terms.NotAfter.DeepCopy()
+	waits := v.Reason == v1alpha1.ReasonNotYetValid || v.Reason == v1alpha1.ReasonGrantNotYetValid
+	setReadiness(&status.Conditions, g.Generation, v.Reason == v1alpha1.ReasonReady, waits, v.Reason, v.Message)
+
+	end, remedy := grantExpiry(g, l, now)
+	status.Expires = end.status()
+	end.set(&status.Conditions, g.Generation, remedy)
+	if g.Spec.NotBefore == nil && g.Spec.NotAfter == nil {
+		return status, time.Time{}
 	}
-	setReadiness(&status.Conditions, g.Generation, v.Reason == v1alpha1.ReasonReady, v.Reason == v1alpha1.ReasonNotYetValid, v.Reason, v.Message)
-	return status
+	until := v.Until
+	if until.IsZero() || !end.changes.IsZero() && end.changes.Before(until) {
+		until = end.changes
+	}
+	return status, until
+}
+
+// grantExpiry says how near a grant is to its end, by its own time or that of its licence, whichever comes first, and what
+// can be done about it.
+func grantExpiry(g *v1alpha1.ModelGrant, l *v1alpha1.ModelLicense, now time.Time) (expiry, string) {
+	if l == nil {
+		return expiry{}, ""
+	}
+	_, until, graceUntil := entitlement.Validity(l, g)
+	remedy := "set a later spec.notAfter"
+	if ends := l.Spec.Terms.NotAfter; ends != nil && ends.Time.Equal(until) {
+		remedy = fmt.Sprintf("ask %s to renew ModelLicense %s", l.Spec.Licensor, l.Name)
+	}
+	return expiryOf(until, graceUntil, now), remedy
 }

@@ -190,13 +190,16 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if equality.Semantic.DeepEqual(status, license.Status) && (before == nil || before == after) {
 		return result, nil
 	}
-	changed := readyChanged(license.Status.Conditions, status.Conditions)
+	changed, expiring := readyChanged(license.Status.Conditions, status.Conditions), expiryChanged(license.Status.Conditions, status.Conditions)
 	license.Status = status
 	if err := applyLicenseStatus(ctx, r.Client, &license, ownerReadiness, status); err != nil {
 		return ctrl.Result{}, err
 	}
 	if changed {
 		readinessEvent(r.Events, &license, status.Conditions)
+	}
+	if expiring {
+		expiryEvent(r.Events, &license, status.Conditions)
 	}
 	return result, nil
 }

@@ -48,8 +48,19 @@ func licenseStatus(f licenseFacts) (v1alpha1.ModelLicenseStatus, time.Time) {
 
 	admitted, pending := setAdmission(&status, f)
 
+	_, ends, graceEnds := entitlement.Validity(f.license, nil)
+	end := expiryOf(ends, graceEnds, f.now)
+	status.Expires = end.status()
+	end.set(&status.Conditions, generation, fmt.Sprintf("ask %s to renew it", f.license.Spec.Licensor))
+
 	reason, until := entitlement.DecideLicense(f.license, f.now)
 	switch {
+	case reason == v1alpha1.ReasonSuspended:
+		setReadiness(&status.Conditions, generation, false, false, reason,
+			"suspended: no pod is admitted and no key released, and pods that run lose their keys; set spec.suspended to false to resume it")
+	case reason == v1alpha1.ReasonInGrace:
+		setReadiness(&status.Conditions, generation, false, false, reason,
+			fmt.Sprintf("%s, and no new pod is admitted; ask %s to renew it", end.message, f.license.Spec.Licensor))
 	case reason == v1alpha1.ReasonInvalidSelector:
 		setReadiness(&status.Conditions, generation, false, false, reason,
 			"spec.allowedNamespaces.selector cannot be parsed, so no namespace is allowed; correct its keys and values")
@@ -64,7 +75,10 @@ func licenseStatus(f licenseFacts) (v1alpha1.ModelLicenseStatus, time.Time) {
 	case !admitted:
 		setReadiness(&status.Conditions, generation, false, true, v1alpha1.ReasonAdmissionPending, pending)
 	default:
-		setReadiness(&status.Conditions, generation, true, false, v1alpha1.ReasonReady, readyMessage(f.license))
+		setReadiness(&status.Conditions, generation, true, false, v1alpha1.ReasonReady, readyMessage(end))
+	}
+	if until.IsZero() || !end.changes.IsZero() && end.changes.Before(until) {
+		until = end.changes
 	}
 	return status, until
 }
@@ -112,9 +126,12 @@ func keysVerdict(l *v1alpha1.ModelLicense, problems []error) (v1alpha1.Reason, s
 	return failed[0].Reason, strings.Join(messages, ". "), failed[0].Temporary()
 }
 
-func readyMessage(l *v1alpha1.ModelLicense) string {
-	if end := l.Spec.Terms.NotAfter; end != nil {
-		return "in force until " + rfc3339(end.Time)
+func readyMessage(end expiry) string {
+	switch {
+	case end.reason == v1alpha1.ReasonGracePeriod:
+		return end.message + "; until then new pods are admitted, too"
+	case !end.ends.IsZero():
+		return "in force until " + rfc3339(end.ends)
 	}
 	return "in force, without end"
 }

@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/keys"
@@ -33,6 +34,7 @@ func TestLicenseStatus(t *testing.T) {
 		keyErrors []error
 		notBefore *metav1.Time
 		notAfter  *metav1.Time
+		terms     func(*v1alpha1.ModelLicenseSpec)
 		selector  *metav1.LabelSelector
 		admission *admissionFacts
 		before    []metav1.Condition
@@ -44,6 +46,8 @@ func TestLicenseStatus(t *testing.T) {
 		stalled         bool
 		reconciling     bool
 		until           time.Time
+		expiring        v1alpha1.Reason // empty: there is no condition
+		expires         time.Time
 	}{
 		"everything in place": {
 			keys: oneKey, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable,
@@ -66,10 +70,34 @@ func TestLicenseStatus(t *testing.T) {
 		"not yet": {
 			keys: oneKey, notBefore: at(time.Hour), notAfter: at(2 * time.Hour),
 			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonNotYetValid, keysReason: v1alpha1.ReasonKeysAvailable, reconciling: true, until: testNow.Add(time.Hour),
+			expiring: v1alpha1.ReasonExpiresIn1Day, expires: testNow.Add(2 * time.Hour),
 		},
 		"in time": {
 			keys: oneKey, notBefore: at(-time.Hour), notAfter: at(time.Hour),
 			ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable, until: testNow.Add(time.Hour),
+			expiring: v1alpha1.ReasonExpiresIn1Day, expires: testNow.Add(time.Hour),
+		},
+		"in time, for long": {
+			keys: oneKey, notAfter: at(100 * day),
+			ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable, until: testNow.Add(86 * day),
+			expires: testNow.Add(100 * day),
+		},
+		"suspended": {
+			keys: oneKey, notAfter: at(10 * day), terms: func(s *v1alpha1.ModelLicenseSpec) { s.Suspended = ptr.To(true) },
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, keysReason: v1alpha1.ReasonKeysAvailable, stalled: true,
+			until: testNow.Add(7 * day), expiring: v1alpha1.ReasonExpiresIn14Days, expires: testNow.Add(10 * day),
+		},
+		"in grace": {
+			keys: oneKey, notAfter: at(-time.Hour), terms: func(s *v1alpha1.ModelLicenseSpec) { s.Terms.GracePeriod = &metav1.Duration{Duration: 3 * time.Hour} },
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonInGrace, keysReason: v1alpha1.ReasonKeysAvailable, stalled: true,
+			until: testNow.Add(2 * time.Hour), expiring: v1alpha1.ReasonGracePeriod, expires: testNow.Add(2 * time.Hour),
+		},
+		"in grace that admits all": {
+			keys: oneKey, notAfter: at(-time.Hour), terms: func(s *v1alpha1.ModelLicenseSpec) {
+				s.Terms.GracePeriod, s.Terms.GraceAdmits = &metav1.Duration{Duration: 3 * time.Hour}, v1alpha1.GraceAdmitsAll
+			},
+			ready: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, keysReason: v1alpha1.ReasonKeysAvailable,
+			until: testNow.Add(2 * time.Hour), expiring: v1alpha1.ReasonGracePeriod, expires: testNow.Add(2 * time.Hour),
 		},
 		"covered by the webhook configurations": {
 			keys: oneKey, admission: &admissionFacts{covered: true},
@@ -101,7 +129,7 @@ func TestLicenseStatus(t *testing.T) {
 		},
 		"over to the second": {
 			keys: oneKey, notAfter: at(0),
-			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonExpired, keysReason: v1alpha1.ReasonKeysAvailable, stalled: true,
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonExpired, keysReason: v1alpha1.ReasonKeysAvailable, stalled: true, expires: testNow,
 		},
 	}
 	for name, tc := range tests {
@@ -110,6 +138,9 @@ func TestLicenseStatus(t *testing.T) {
 			license.Spec.Keys = tc.keys
 			license.Spec.AllowedNamespaces.Selector = tc.selector
 			license.Spec.Terms.NotBefore, license.Spec.Terms.NotAfter = tc.notBefore, tc.notAfter
+			if tc.terms != nil {
+				tc.terms(&license.Spec)
+			}
 			license.Status.Conditions = tc.before
 			status, until := licenseStatus(licenseFacts{license: license, keyErrors: tc.keyErrors, readyGrants: 3, admission: tc.admission, now: testNow})
 
@@ -133,6 +164,12 @@ func TestLicenseStatus(t *testing.T) {
 			}
 			if !until.Equal(tc.until) {
 				t.Errorf("changes at %v, want %v", until, tc.until)
+			}
+			if got := expiringReason(status.Conditions); got != string(tc.expiring) {
+				t.Errorf("ExpiringSoon for %q, want %q", got, tc.expiring)
+			}
+			if got := status.Expires; (got == nil) != tc.expires.IsZero() || got != nil && !got.Time.Equal(tc.expires) {
+				t.Errorf("expires at %v, want %v", got, tc.expires)
 			}
 			if status.ObservedGeneration != 7 || status.Grants == nil || *status.Grants != 3 {
 				t.Errorf("observedGeneration %d, grants %v; want 7 and 3", status.ObservedGeneration, status.Grants)
