@@ -78,6 +78,9 @@ const (
 	ReasonExecDenied Reason = "ExecDenied"
 	// ReasonNodeNotAllowed means that the node's labels are not those that the licence requires.
 	ReasonNodeNotAllowed Reason = "NodeNotAllowed"
+	// ReasonSurgeEnded means that the pod held a seat beyond the limits for as long as terms.surge allows, and there is no room
+	// for it.
+	ReasonSurgeEnded Reason = "SurgeEnded"
 )
 
 // Reasons of the key service: why it refused a caller before, or after, the entitlement was decided.
