@@ -114,6 +114,10 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
+	boot, err := nodedriver.NewLinuxBootClock()
+	if err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	driver := nodedriver.New(nodedriver.Options{
@@ -125,6 +129,8 @@ func run(ctx context.Context, s settings) error {
 		SwapAreas:  nodedriver.ReadSwapAreas,
 		// Without it the driver fetches no key where swap is on.
 		MemoryLocked: lockErr == nil,
+		Boot:         boot,
+		ReportDir:    filepath.Join(filepath.Dir(s.csiSocket), "reports"),
 		Log:          log,
 	})
 	server, err := nodedriver.NewServer(driver, nodedriver.Sockets{

@@ -1,10 +1,13 @@
 // Package nodedriver is the CSI driver that brings keys into pods: the identity and node services of CSI, and the
 // registration with kubelet. It serves inline ephemeral volumes only, asks the key service for each, and mounts a tmpfs
-// that holds the key and exists for one pod alone. It needs no access to the Kubernetes API.
+// that holds the key and exists for one pod alone. Beside each key lies its lease, which it renews whenever kubelet
+// comes by, and at whose end it wipes the key. It needs no access to the Kubernetes API.
 package nodedriver
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
@@ -14,10 +17,16 @@ import (
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
-// KeyService releases keys: *client.Client.
+// KeyService releases keys and decides how long they stay: *client.Client.
 type KeyService interface {
 	// Release returns the files of a volume, which the caller wipes. Every error is a *protocol.Error.
 	Release(ctx context.Context, request *protocol.ReleaseRequest) (*protocol.ReleaseResponse, error)
+
+	// Renew says whether a key may stay. After an error nothing is known.
+	Renew(ctx context.Context, request *protocol.RenewRequest) (*protocol.RenewResponse, error)
+
+	// Report tells of the end of a key. Every error is a *protocol.Error.
+	Report(ctx context.Context, request *protocol.ReportRequest) error
 }
 
 // Options are what a Driver works with.
@@ -36,6 +45,11 @@ type Options struct {
 	SwapAreas func() ([]string, error)
 	// MemoryLocked says that the driver's own memory is kept from swap. Where it is not, no key is fetched while swap is on.
 	MemoryLocked bool
+	// Boot is the time by which leases are over: LinuxBootClock.
+	Boot BootClock
+	// ReportDir is a directory that outlives the driver, for what the key service is still to be told. It holds no secrets
+	// and is created when it is needed. Where it is empty, reports that were not delivered end with the driver.
+	ReportDir string
 	// Log takes a line for each key that was mounted, and the Server's for each call that failed.
 	Log logr.Logger
 }
@@ -47,10 +61,59 @@ type Driver struct {
 
 	options Options
 	targets targetLocks
+	leases  *leases
+	reports *reports
+	metrics *metrics
+
+	// background are the renewals that kubelet does not wait for; stopping ends them.
+	background sync.WaitGroup
+	stopping   context.Context
+	stop       context.CancelFunc
+
+	mu       sync.Mutex
+	renewals map[string]*renewal // by target
+	pauses   map[string]pause    // by target
 }
 
-// New returns a driver.
-func New(options Options) *Driver { return &Driver{options: options} }
+// New returns a driver. Keys are mounted without Run, but no lease ends and nothing is reported.
+func New(options Options) *Driver {
+	d := &Driver{
+		options: options, leases: newLeases(), metrics: newMetrics(),
+		renewals: map[string]*renewal{}, pauses: map[string]pause{},
+	}
+	d.reports = newReports(options.ReportDir, options.Boot, options.Log)
+	d.stopping, d.stop = context.WithCancel(context.Background())
+	return d
+}
+
+// Run ends leases and delivers reports until the context ends.
+func (d *Driver) Run(ctx context.Context) {
+	if err := d.recoverLeases(); err != nil {
+		d.options.Log.Error(err, "Keys of an earlier run are found only when kubelet next calls for them")
+	}
+	var loops sync.WaitGroup
+	loops.Go(func() { repeat(ctx, d.leases.changed, d.enforce) })
+	courier := &courier{driver: d}
+	loops.Go(func() { repeat(ctx, d.reports.added, courier.deliver) })
+	loops.Wait()
+	d.stop()
+	d.background.Wait()
+}
+
+// repeat runs something again after the time that it returns, or sooner if it is woken, until the context ends.
+func repeat(ctx context.Context, wake <-chan struct{}, run func(context.Context) time.Duration) {
+	for {
+		timer := time.NewTimer(run(ctx))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
 
 // GetPluginInfo names the driver.
 func (d *Driver) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr/funcr"
@@ -34,6 +35,7 @@ type fakeMounts struct {
 	noSwap  bool
 	fail    map[string]error // by method
 	changes int
+	wiped   int
 }
 
 type fakeMount struct {
@@ -110,12 +112,106 @@ func (m *fakeMounts) Remove(target string) error {
 	return nil
 }
 
-// fakeKeys is a key service. It hands out secretKey unless it has an error.
+func (m *fakeMounts) Held(directory string) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var targets []string
+	for target, stack := range m.stacks {
+		if strings.HasPrefix(target, directory+"/") && len(stack) > 0 && stack[len(stack)-1].ours {
+			targets = append(targets, target)
+		}
+	}
+	return targets, m.fail["Held"]
+}
+
+func (m *fakeMounts) Read(target, name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stack := m.stacks[target]
+	if err := m.fail["Read"]; err != nil || len(stack) == 0 {
+		return nil, err
+	}
+	content, ok := stack[len(stack)-1].files[name]
+	if !ok {
+		return nil, nil
+	}
+	return []byte(content), nil
+}
+
+func (m *fakeMounts) Rewrite(target string, files map[string][]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stack := m.stacks[target]
+	if err := m.fail["Rewrite"]; err != nil || len(stack) == 0 {
+		return errors.Join(err, errors.New("not done"))
+	}
+	if stack[len(stack)-1].files == nil {
+		stack[len(stack)-1].files = map[string]string{}
+	}
+	for name, content := range files {
+		if err := m.fail["Rewrite "+name]; err != nil {
+			return err
+		}
+		stack[len(stack)-1].files[name] = string(content)
+	}
+	return nil
+}
+
+func (m *fakeMounts) Wipe(target, but string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stack := m.stacks[target]
+	if err := m.fail["Wipe"]; err != nil || len(stack) == 0 {
+		return errors.Join(err, errors.New("not done"))
+	}
+	m.wiped++
+	for name := range stack[len(stack)-1].files {
+		if name != but {
+			stack[len(stack)-1].files[name] = ""
+		}
+	}
+	return nil
+}
+
+// fakeBoot is a boot clock that is set by hand.
+type fakeBoot struct {
+	mu  sync.Mutex
+	id  string
+	now time.Duration
+}
+
+func (b *fakeBoot) ID() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.id
+}
+
+func (b *fakeBoot) Now() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
+func (b *fakeBoot) step(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now += d
+}
+
+// fakeKeys is a key service. It hands out secretKey for an hour, and renews, unless it has an error.
 type fakeKeys struct {
-	mu       sync.Mutex
-	requests []protocol.ReleaseRequest
-	err      error
-	handed   []*protocol.ReleaseResponse
+	// lease is the lease that it gives, in seconds.
+	lease int64
+	// verdict is what it says to renewals, renewErr and reportErr what it fails with.
+	verdict             protocol.RenewResponse
+	renewErr, reportErr error
+	renewals            []protocol.RenewRequest
+	reports             []protocol.ReportRequest
+	calls               []string
+	mu                  sync.Mutex
+	requests            []protocol.ReleaseRequest
+	err                 error
+	handed              []*protocol.ReleaseResponse
 	// during is called while a call is answered.
 	during func()
 }
@@ -127,16 +223,39 @@ func (k *fakeKeys) Release(_ context.Context, r *protocol.ReleaseRequest) (*prot
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.requests = append(k.requests, *r)
+	k.calls = append(k.calls, "release")
 	if k.err != nil {
 		return nil, k.err
 	}
-	response := &protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: []byte(secretKey)}}
+	response := &protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: []byte(secretKey)}, LeaseSeconds: k.lease}
 	k.handed = append(k.handed, response)
 	return response, nil
 }
 
+func (k *fakeKeys) Renew(_ context.Context, r *protocol.RenewRequest) (*protocol.RenewResponse, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.renewals = append(k.renewals, *r)
+	k.calls = append(k.calls, "renew")
+	if k.renewErr != nil {
+		return nil, k.renewErr
+	}
+	answer := k.verdict
+	return &answer, nil
+}
+
+func (k *fakeKeys) Report(_ context.Context, r *protocol.ReportRequest) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.reports = append(k.reports, *r)
+	k.calls = append(k.calls, "report "+string(r.Event))
+	return k.reportErr
+}
+
 // rig is a driver and what it works with.
 type rig struct {
+	boot   *fakeBoot
+	dir    string
 	mounts *fakeMounts
 	keys   *fakeKeys
 	swaps  []string
@@ -149,7 +268,9 @@ type rig struct {
 func newRig() *rig {
 	return &rig{
 		mounts: &fakeMounts{stacks: map[string][]fakeMount{}, noSwap: true, fail: map[string]error{}},
-		keys:   &fakeKeys{}, locked: true, log: &bytes.Buffer{},
+		keys:   &fakeKeys{lease: 3600, verdict: protocol.RenewResponse{Verdict: protocol.Renewed, LeaseSeconds: 3600}},
+		boot:   &fakeBoot{id: "boot-1", now: 1000 * time.Second},
+		locked: true, log: &bytes.Buffer{},
 	}
 }
 
@@ -158,6 +279,7 @@ func (r *rig) driver() *Driver {
 	return New(Options{
 		NodeName: "node-a", KubeletDir: kubeletDir, Version: "test", Keys: r.keys, Mounts: r.mounts,
 		SwapAreas: func() ([]string, error) { return r.swaps, r.swap }, MemoryLocked: r.locked,
+		Boot: r.boot, ReportDir: r.dir,
 		Log: funcr.NewJSON(func(line string) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -17,6 +17,19 @@ type Mounts interface {
 
 	// Remove removes a target at which nothing is mounted. It may be gone already.
 	Remove(target string) error
+
+	// Held lists the targets below a directory at which a tmpfs of the driver's is mounted.
+	Held(directory string) ([]string, error)
+
+	// Read returns the content of a file of the driver's tmpfs at a target, nil where there is no such file.
+	Read(target, name string) ([]byte, error)
+
+	// Rewrite gives files of the driver's tmpfs at a target a new content, in place: whoever has them open or mounted
+	// elsewhere sees it. Files that are missing are created. After an error some of it may be done.
+	Rewrite(target string, files map[string][]byte) error
+
+	// Wipe overwrites all files of the driver's tmpfs at a target with zeros but one, in place, and makes them empty.
+	Wipe(target, but string) error
 }
 
 // State is what is at a target.
@@ -35,9 +48,10 @@ const (
 )
 
 const (
-	// tmpfsBytes bounds the tmpfs: eight keys of at most 16 KiB, and room.
+	// tmpfsBytes bounds the tmpfs: eight keys of at most 16 KiB, the lease, and room.
 	tmpfsBytes = 1 << 20
-	// tmpfsInodes bounds the number of files: the root, the key, and room for what a later version keeps beside it.
+	// tmpfsInodes bounds the number of files: the root, the key, the lease, and room for what a later version keeps beside
+	// them.
 	tmpfsInodes = 16
 	// directoryMode and fileMode let everybody read. Containers run as any user, and kubelet applies no fsGroup to a
 	// read-only volume; but the tmpfs exists for one pod alone, only the containers that use the model mount it, and on

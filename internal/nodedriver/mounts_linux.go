@@ -3,7 +3,6 @@ package nodedriver
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -97,7 +96,7 @@ func (m LinuxMounts) Attach(target string, files map[string][]byte, noSwap bool)
 	}
 	defer closeFD(mount)
 	for name, content := range files {
-		if err := writeFile(mount, name, content); err != nil {
+		if err := writeFile(mount, name, content, unix.O_CREAT|unix.O_EXCL); err != nil {
 			return err
 		}
 	}
@@ -149,27 +148,6 @@ func newTmpfs(noSwap bool) (int, error) {
 
 // closeFD closes a descriptor that nothing was written to, so that nothing can go wrong.
 func closeFD(fd int) { _ = unix.Close(fd) }
-
-func writeFile(directory int, name string, content []byte) error {
-	if name != filepath.Base(name) || !filepath.IsLocal(name) {
-		return fmt.Errorf("%q is not the name of a file", name)
-	}
-	fd, err := unix.Openat(directory, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, fileMode)
-	if err != nil {
-		return fmt.Errorf("create file %s: %w", name, err)
-	}
-	file := os.NewFile(uintptr(fd), name)
-	n, err := file.Write(content)
-	if err == nil && n < len(content) {
-		err = io.ErrShortWrite
-	}
-	// The umask may have taken bits away.
-	err = errors.Join(err, file.Chmod(fileMode), file.Close())
-	if err != nil {
-		return fmt.Errorf("write file %s: %w", name, err)
-	}
-	return nil
-}
 
 // DetachAll unmounts what Attach mounted at a target, however often. See Mounts.
 func (LinuxMounts) DetachAll(target string) error {

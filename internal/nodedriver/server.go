@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,7 +38,6 @@ func RegistrationSocket(directory string) string {
 type Server struct {
 	driver  *Driver
 	sockets Sockets
-	metrics *metrics
 
 	serving  atomic.Bool
 	register registrar
@@ -63,6 +63,11 @@ func (s *Server) Run(ctx context.Context) error {
 		return errors.Join(err, driverListener.Close())
 	}
 	defer registerListener.remove()
+	running, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { s.driver.Run(running) })
+	defer background.Wait()
+	defer stop()
 	failed := make(chan error, 2)
 	go func() { failed <- driver.Serve(driverListener) }()
 	go func() { failed <- register.Serve(registerListener) }()

@@ -75,9 +75,12 @@ func (n *testNode) driver() *nodedriver.Driver {
 	GinkgoHelper()
 	keys, err := keyclient.New(n.options)
 	Expect(err).NotTo(HaveOccurred())
+	boot, err := nodedriver.NewLinuxBootClock()
+	Expect(err).NotTo(HaveOccurred())
 	return nodedriver.New(nodedriver.Options{
 		NodeName: "node-a", KubeletDir: n.dir, Version: "test", Keys: keys,
-		Mounts: nodedriver.LinuxMounts{}, SwapAreas: nodedriver.ReadSwapAreas, Log: GinkgoLogr,
+		Mounts: nodedriver.LinuxMounts{}, SwapAreas: nodedriver.ReadSwapAreas,
+		Boot: boot, ReportDir: filepath.Join(n.dir, "reports"), Log: GinkgoLogr,
 	})
 }
 

@@ -1,4 +1,4 @@
-// Package client is the node driver's end of the release of keys.
+// Package client is the node driver's end of what package protocol describes.
 package client
 
 import (
@@ -26,7 +26,9 @@ import (
 const (
 	// DefaultCallTimeout is how long one call may take unless the client is told otherwise.
 	DefaultCallTimeout = 30 * time.Second
-	dialTimeout        = 5 * time.Second
+	// shortCallTimeout is how long a renewal or a report may take, the wait for its turn included: both are repeated.
+	shortCallTimeout = 15 * time.Second
+	dialTimeout      = 5 * time.Second
 )
 
 // Options say where the key service is and with what to call it.
@@ -37,16 +39,14 @@ type Options struct {
 	CAFile string
 	// TokenFile holds the driver's token, of protocol.AudienceDriver. It is read again at every call, since kubelet renews it.
 	TokenFile string
-	// Timeout bounds one call, from when it is made; 0 means DefaultCallTimeout.
+	// Timeout bounds one call for a key, from when it is made; 0 means DefaultCallTimeout.
 	Timeout time.Duration
 }
 
 // Client calls the key service. It is safe for concurrent use and keeps connections.
 type Client struct {
-	options  Options
-	endpoint string
-	// slots has an element for each call under way: protocol.MaxCallsPerNode at most, further ones wait.
-	slots chan struct{}
+	options                  Options
+	releases, renewals, ends endpoint
 
 	mu        sync.Mutex
 	ca        []byte
@@ -65,7 +65,30 @@ func New(options Options) (*Client, error) {
 	if options.Timeout == 0 {
 		options.Timeout = DefaultCallTimeout
 	}
-	return &Client{options: options, endpoint: u.JoinPath(protocol.ReleasePath).String(), slots: make(chan struct{}, protocol.MaxCallsPerNode)}, nil
+	at := func(path string) endpoint {
+		return endpoint{url: u.JoinPath(path).String(), slots: make(chan struct{}, protocol.MaxCallsPerNode)}
+	}
+	return &Client{
+		options:  options,
+		releases: at(protocol.ReleasePath), renewals: at(protocol.RenewPath), ends: at(protocol.ReportPath),
+	}, nil
+}
+
+// endpoint is where one kind of call goes. Slots has an element for each call under way: protocol.MaxCallsPerNode at most,
+// further ones wait.
+type endpoint struct {
+	url   string
+	slots chan struct{}
+}
+
+// enter waits for a turn, as long as ctx allows.
+func (e endpoint) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case e.slots <- struct{}{}:
+		return func() { <-e.slots }, nil
+	case <-ctx.Done():
+		return nil, unreachable("the call did not get its turn among this node's others", ctx.Err())
+	}
 }
 
 // Release asks for the key of a volume. Every error is a *protocol.Error: a refusal of the service, or, temporary, that it could
@@ -73,34 +96,79 @@ func New(options Options) (*Client, error) {
 //
 // It makes at most protocol.MaxCallsPerNode calls at the same time. Others wait their turn, as long as ctx allows.
 func (c *Client) Release(ctx context.Context, request *protocol.ReleaseRequest) (*protocol.ReleaseResponse, error) {
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return nil, unreachable("the call did not get its turn among this node's others", ctx.Err())
+	leave, err := c.releases.enter(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return c.call(ctx, request)
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	status, content, err := c.call(ctx, c.releases, request)
+	defer clear(content)
+	if err != nil {
+		return nil, err
+	}
+	return decodeRelease(status, content)
 }
 
-// call makes one call.
-func (c *Client) call(ctx context.Context, request *protocol.ReleaseRequest) (*protocol.ReleaseResponse, error) {
+// Renew asks whether the key of a volume may stay longer. Every error is a *protocol.Error as those of Release are; after
+// one nothing is known, and nothing changes.
+func (c *Client) Renew(ctx context.Context, request *protocol.RenewRequest) (*protocol.RenewResponse, error) {
+	var response protocol.RenewResponse
+	if err := c.short(ctx, c.renewals, request, &response); err != nil {
+		return nil, err
+	}
+	if response.Verdict == "" {
+		return nil, unreachable("the key service's answer", errors.New("it holds no verdict"))
+	}
+	return &response, nil
+}
+
+// Report says what became of a key. A nil error means that the service took it; every other is a *protocol.Error as those
+// of Release are.
+func (c *Client) Report(ctx context.Context, request *protocol.ReportRequest) error {
+	return c.short(ctx, c.ends, request, &protocol.ReportResponse{})
+}
+
+// short makes a call whose answer holds no secret.
+func (c *Client) short(ctx context.Context, e endpoint, request, response any) error {
+	ctx, cancel := context.WithTimeout(ctx, shortCallTimeout)
+	defer cancel()
+	leave, err := e.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	status, content, err := c.call(ctx, e, request)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return decodeRefusal(status, content)
+	}
+	if json.Unmarshal(content, response) != nil {
+		return unreachable("the key service's answer", errors.New("it is no JSON"))
+	}
+	return nil
+}
+
+// call makes one call and returns the answer, which may hold a key.
+func (c *Client) call(ctx context.Context, e endpoint, request any) (status int, content []byte, err error) {
 	token, err := os.ReadFile(c.options.TokenFile)
 	if err != nil {
-		return nil, unreachable("the node driver's own token cannot be read", err)
+		return 0, nil, unreachable("the node driver's own token cannot be read", err)
 	}
 	transport, err := c.currentTransport()
 	if err != nil {
-		return nil, unreachable("the key service's CA cannot be read", err)
+		return 0, nil, unreachable("the key service's CA cannot be read", err)
 	}
 	body, err := json.Marshal(request)
 	if err != nil {
-		return nil, unreachable("the call cannot be encoded", err)
+		return 0, nil, unreachable("the call cannot be encoded", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
 	if err != nil {
-		return nil, unreachable("the call cannot be made", err)
+		return 0, nil, unreachable("the call cannot be made", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	req.Header.Set("Content-Type", "application/json")
@@ -111,38 +179,42 @@ func (c *Client) call(ctx context.Context, request *protocol.ReleaseRequest) (*p
 	// The transport is used without http.Client: a redirect must not carry the tokens elsewhere.
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return nil, unreachable("the key service cannot be reached", err)
+		return 0, nil, unreachable("the key service cannot be reached", err)
 	}
-	content, err := io.ReadAll(io.LimitReader(resp.Body, protocol.MaxResponseBytes+1))
-	defer clear(content)
+	content, err = io.ReadAll(io.LimitReader(resp.Body, protocol.MaxResponseBytes+1))
 	_ = resp.Body.Close() // everything that counts has been read
 	if err != nil {
-		return nil, unreachable("the key service's answer broke off", err)
+		return 0, content, unreachable("the key service's answer broke off", err)
 	}
-	return decode(resp.StatusCode, content)
+	if len(content) > protocol.MaxResponseBytes {
+		return 0, content, unreachable("the key service's answer", errors.New("it is longer than it may be"))
+	}
+	return resp.StatusCode, content, nil
 }
 
-// decode reads an answer. Content that makes no sense is not quoted: it may hold a key.
-func decode(status int, content []byte) (*protocol.ReleaseResponse, error) {
-	if len(content) > protocol.MaxResponseBytes {
-		return nil, unreachable("the key service's answer", errors.New("it is longer than it may be"))
+// decodeRelease reads an answer. Content that makes no sense is not quoted: it may hold a key.
+func decodeRelease(status int, content []byte) (*protocol.ReleaseResponse, error) {
+	if status != http.StatusOK {
+		return nil, decodeRefusal(status, content)
 	}
-	if status == http.StatusOK {
-		var response protocol.ReleaseResponse
-		if json.Unmarshal(content, &response) != nil || len(response.Files[v1alpha1.KeyFileName]) == 0 {
-			response.Wipe()
-			return nil, unreachable("the key service's answer", errors.New("it holds no key file"))
-		}
-		return &response, nil
+	var response protocol.ReleaseResponse
+	if json.Unmarshal(content, &response) != nil || len(response.Files[v1alpha1.KeyFileName]) == 0 {
+		response.Wipe()
+		return nil, unreachable("the key service's answer", errors.New("it holds no key file"))
 	}
+	return &response, nil
+}
+
+// decodeRefusal reads every other answer.
+func decodeRefusal(status int, content []byte) *protocol.Error {
 	var refusal protocol.Error
 	if json.Unmarshal(content, &refusal) != nil || refusal.Message == "" {
-		return nil, unreachable("the key service's answer", fmt.Errorf("HTTP status %d", status))
+		return unreachable("the key service's answer", fmt.Errorf("HTTP status %d", status))
 	}
 	if refusal.Reason == "" {
-		return nil, unreachable("the key service and the node driver are of different versions", errors.New(refusal.Message))
+		return unreachable("the key service and the node driver are of different versions", errors.New(refusal.Message))
 	}
-	return nil, &refusal
+	return &refusal
 }
 
 func unreachable(message string, cause error) *protocol.Error {
@@ -174,11 +246,12 @@ func (c *Client) currentTransport() (*http.Transport, error) {
 	c.ca = ca
 	c.transport = &http.Transport{
 		// No proxy: tokens and keys travel between two pods of the cluster.
-		Proxy:                  nil,
-		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool},
-		TLSHandshakeTimeout:    dialTimeout,
-		MaxIdleConnsPerHost:    protocol.MaxCallsPerNode,
+		Proxy:               nil,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool},
+		TLSHandshakeTimeout: dialTimeout,
+		// Releases, renewals and reports.
+		MaxIdleConnsPerHost:    3 * protocol.MaxCallsPerNode,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 16 << 10,
 		DisableCompression:     true,
