@@ -33,21 +33,20 @@ type GrantReconciler struct {
 	// Clock tells the time.
 	Clock clock.PassiveClock
 
-	history history
+	history   history
+	byLicense grantIndex
 }
 
 // SetupWithManager registers the controller: for grants, their licences, and the labels of their namespaces.
-func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelGrant{}, indexGrantLicense, indexer(func(g *v1alpha1.ModelGrant) []string {
-		return []string{g.Spec.LicenseName}
-	}))
-	if err != nil {
-		return fmt.Errorf("indexing grants by licence: %w", err)
+func (r *GrantReconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error {
+	own := &ownObjects[*v1alpha1.ModelGrant]{
+		history: &r.history, describe: grantIncarnation, noted: r.byLicense.note,
+		observed: func(g *v1alpha1.ModelGrant) int64 { return g.Status.ObservedGeneration },
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("modelgrant").
-		For(&v1alpha1.ModelGrant{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.ModelLicense{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-			return r.grants(ctx, client.MatchingFields{indexGrantLicense: o.GetName()})
+		Watches(&v1alpha1.ModelGrant{}, own.handler()).
+		Watches(&v1alpha1.ModelLicense{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return r.byLicense.requests(o.GetName())
 		}), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, licenseTurned))).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.grants(ctx, client.InNamespace(o.GetName()))
@@ -91,7 +90,7 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		if client.IgnoreNotFound(err) != nil {
 			return ctrl.Result{}, err
 		}
-		return ctrl.Result{}, r.history.gone(ctx, r.Audit, req.NamespacedName, grantEntry)
+		return ctrl.Result{}, r.history.deleted(ctx, r.Audit, req.NamespacedName, grantEntry)
 	}
 	now, err := grantIncarnation(&grant)
 	if err != nil {

@@ -70,27 +70,36 @@ func specHash(spec any) (string, error) {
 
 // history writes the changes of objects of one kind into the audit log. What was logged stands in the object's
 // status.observedGeneration, so that a restart repeats at most the entry that was being written; its ID is then the
-// same. A deletion is logged by the operator that saw the object before: one that happens while no operator runs leaves
-// no entry of its own.
+// same. A deletion is logged by the operator that sees it: one that happens while no operator runs leaves no entry of its
+// own. It remembers only what is under way, since there may be a hundred thousand objects; ownObjects tells it of the
+// rest.
 type history struct {
-	mu    sync.Mutex
-	known map[types.NamespacedName]incarnation
+	mu sync.Mutex
+	// logged is what was logged of an object whose status in the cache does not say so yet.
+	logged map[types.NamespacedName]loggedSpec
+	// gone are the objects whose deletion is yet to be logged, in order.
+	gone map[types.NamespacedName][]endedObject
 }
 
-// seen logs what happened to an object since its status was written for the observed generation (0: never).
+// loggedSpec is a state of a spec of which there is an entry.
+type loggedSpec struct {
+	uid        types.UID
+	generation int64
+}
+
+// endedObject is the last state of an object, and the generation that its status spoke of.
+type endedObject struct {
+	incarnation
+	observed int64
+}
+
+// seen logs what happened to an object since its status was written for the observed generation (0: never), and before it
+// the deletion of others of its name.
 func (h *history) seen(ctx context.Context, log AuditLog, now incarnation, observed int64, entry func(incarnation, change) audit.Entry) error {
-	before, ok := h.get(now.name)
-	if ok && before.uid != now.uid {
-		if err := appendEntry(ctx, log, entry(before, deleted)); err != nil {
-			return err
-		}
-		ok = false
+	if err := h.deleted(ctx, log, now.name, entry); err != nil {
+		return err
 	}
-	logged := observed
-	if ok {
-		logged = max(logged, before.generation)
-	}
-	switch {
+	switch logged := max(observed, h.loggedOf(now.name, now.uid)); {
 	case logged == 0:
 		if err := appendEntry(ctx, log, entry(now, created)); err != nil {
 			return err
@@ -99,36 +108,84 @@ func (h *history) seen(ctx context.Context, log AuditLog, now incarnation, obser
 		if err := appendEntry(ctx, log, entry(now, changed)); err != nil {
 			return err
 		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.known == nil {
-		h.known = map[types.NamespacedName]incarnation{}
-	}
-	h.known[now.name] = now
-	return nil
-}
-
-// gone logs the deletion of an object that was seen before.
-func (h *history) gone(ctx context.Context, log AuditLog, name types.NamespacedName, entry func(incarnation, change) audit.Entry) error {
-	before, ok := h.get(name)
-	if !ok {
+	default:
 		return nil
 	}
-	if err := appendEntry(ctx, log, entry(before, deleted)); err != nil {
-		return err
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.known, name)
+	if h.logged == nil {
+		h.logged = map[types.NamespacedName]loggedSpec{}
+	}
+	h.logged[now.name] = loggedSpec{uid: now.uid, generation: now.generation}
 	return nil
 }
 
-func (h *history) get(name types.NamespacedName) (incarnation, bool) {
+// deleted logs the deletions of objects of a name that have ended.
+func (h *history) deleted(ctx context.Context, log AuditLog, name types.NamespacedName, entry func(incarnation, change) audit.Entry) error {
+	for {
+		last, ok := h.firstGone(name)
+		if !ok {
+			return nil
+		}
+		// What was never logged to have been created leaves no trace.
+		if max(last.observed, h.loggedOf(name, last.uid)) > 0 {
+			if err := appendEntry(ctx, log, entry(last.incarnation, deleted)); err != nil {
+				return err
+			}
+		}
+		h.forget(last)
+	}
+}
+
+// ended takes notice of the last state of an object, whose status spoke of the observed generation. It is logged when the
+// object's name is next looked at.
+func (h *history) ended(last incarnation, observed int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i, ok := h.known[name]
-	return i, ok
+	if h.gone == nil {
+		h.gone = map[types.NamespacedName][]endedObject{}
+	}
+	h.gone[last.name] = append(h.gone[last.name], endedObject{last, observed})
+}
+
+// caughtUp takes notice of an object's status in the cache.
+func (h *history) caughtUp(name types.NamespacedName, uid types.UID, observed int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if logged, ok := h.logged[name]; ok && logged.uid == uid && observed >= logged.generation {
+		delete(h.logged, name)
+	}
+}
+
+// loggedOf is the generation of which something was logged though the status may not say so; 0 where nothing was.
+func (h *history) loggedOf(name types.NamespacedName, uid types.UID) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if logged, ok := h.logged[name]; ok && logged.uid == uid {
+		return logged.generation
+	}
+	return 0
+}
+
+func (h *history) firstGone(name types.NamespacedName) (endedObject, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if gone := h.gone[name]; len(gone) > 0 {
+		return gone[0], true
+	}
+	return endedObject{}, false
+}
+
+// forget ends with the first of the objects that are gone.
+func (h *history) forget(first endedObject) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.logged[first.name].uid == first.uid {
+		delete(h.logged, first.name)
+	}
+	if h.gone[first.name] = h.gone[first.name][1:]; len(h.gone[first.name]) == 0 {
+		delete(h.gone, first.name)
+	}
 }
 
 func appendEntry(ctx context.Context, log AuditLog, e audit.Entry) error {

@@ -12,8 +12,6 @@ import (
 
 // Indexes of the cache, by the field that they follow.
 const (
-	// indexGrantLicense finds grants by the licence they name.
-	indexGrantLicense = "spec.licenseName"
 	// indexLicenseSecret finds licences by the Secrets of their keys.
 	indexLicenseSecret = "spec.keys.secretRef.name"
 	// indexLicensePullSecret finds licences by the Secrets with which their registries are read.

@@ -15,12 +15,9 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -58,6 +55,7 @@ type LicenseReconciler struct {
 	Clock clock.PassiveClock
 
 	history history
+	grants  readyGrants
 	said    sync.Map // of licences, by name: saidOfCoverage
 }
 
@@ -80,35 +78,20 @@ func (r *LicenseReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manag
 	if err != nil {
 		return fmt.Errorf("indexing licences by Secret: %w", err)
 	}
+	own := &ownObjects[*v1alpha1.ModelLicense]{
+		history: &r.history, describe: licenseIncarnation,
+		observed: func(l *v1alpha1.ModelLicense) int64 { return l.Status.ObservedGeneration },
+	}
 	secret := &metav1.PartialObjectMetadata{}
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	return ctrl.NewControllerManagedBy(mgr).Named("modellicense").
-		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.ModelGrant{}, handler.EnqueueRequestsFromMapFunc(licenseOfGrant), builder.WithPredicates(grantCounts)).
+		Watches(&v1alpha1.ModelLicense{}, own.handler()).
+		Watches(&v1alpha1.ModelGrant{}, r.grants.handler()).
 		WatchesMetadata(secret, handler.EnqueueRequestsFromMapFunc(r.licensesOfSecret)).
 		Watches(&admissionregistrationv1.ValidatingWebhookConfiguration{}, handler.EnqueueRequestsFromMapFunc(r.licensesCoveredOtherwise)).
 		Watches(&admissionregistrationv1.MutatingWebhookConfiguration{}, handler.EnqueueRequestsFromMapFunc(r.licensesCoveredOtherwise)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: objectWorkers}).
 		Complete(r)
-}
-
-// grantCounts leaves out changes of a grant that its licence does not count.
-var grantCounts = predicate.Funcs{
-	UpdateFunc: func(e event.UpdateEvent) bool {
-		before, ok1 := e.ObjectOld.(*v1alpha1.ModelGrant)
-		after, ok2 := e.ObjectNew.(*v1alpha1.ModelGrant)
-		return !ok1 || !ok2 || before.Spec.LicenseName != after.Spec.LicenseName ||
-			meta.IsStatusConditionTrue(before.Status.Conditions, v1alpha1.ConditionReady) !=
-				meta.IsStatusConditionTrue(after.Status.Conditions, v1alpha1.ConditionReady)
-	},
-}
-
-func licenseOfGrant(_ context.Context, o client.Object) []reconcile.Request {
-	grant, ok := o.(*v1alpha1.ModelGrant)
-	if !ok {
-		return nil
-	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: grant.Spec.LicenseName}}}
 }
 
 func (r *LicenseReconciler) licensesOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
@@ -148,7 +131,7 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 			return ctrl.Result{}, err
 		}
 		r.said.Delete(req.Name)
-		return ctrl.Result{}, r.history.gone(ctx, r.Audit, req.NamespacedName, licenseEntry)
+		return ctrl.Result{}, r.history.deleted(ctx, r.Audit, req.NamespacedName, licenseEntry)
 	}
 	now, err := licenseIncarnation(&license)
 	if err != nil {
@@ -167,9 +150,7 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 		material.Wipe()
 	}
-	if facts.readyGrants, err = r.readyGrants(ctx, license.Name); err != nil {
-		return ctrl.Result{}, err
-	}
+	facts.readyGrants = r.grants.of(license.Name)
 
 	before, _ := r.said.Load(license.Name)
 	facts.admission = r.admission(ctx, &license)
@@ -221,18 +202,4 @@ func (r *LicenseReconciler) admission(ctx context.Context, license *v1alpha1.Mod
 		}
 		facts = again
 	}
-}
-
-func (r *LicenseReconciler) readyGrants(ctx context.Context, license string) (int32, error) {
-	var grants v1alpha1.ModelGrantList
-	if err := r.Client.List(ctx, &grants, client.MatchingFields{indexGrantLicense: license}, client.UnsafeDisableDeepCopy); err != nil {
-		return 0, fmt.Errorf("listing the grants of licence %s: %w", license, err)
-	}
-	var ready int32
-	for i := range grants.Items {
-		if meta.IsStatusConditionTrue(grants.Items[i].Status.Conditions, v1alpha1.ConditionReady) {
-			ready++
-		}
-	}
-	return ready, nil
 }
