@@ -352,3 +352,20 @@ func (r *rig) noSecrets(t *testing.T, told ...error) {
 		}
 	}
 }
+
+func unpublishRequest() *csi.NodeUnpublishVolumeRequest {
+	return &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-1234", TargetPath: target}
+}
+
+// pickyKeys does not believe that one pod has ended.
+type pickyKeys struct {
+	*fakeKeys
+	runs string
+}
+
+func (k pickyKeys) Report(ctx context.Context, r *protocol.ReportRequest) error {
+	if r.Volume.PodUID == k.runs {
+		return &protocol.Error{Reason: v1alpha1.ReasonPodRuns, Message: "not yet", Temporary: true}
+	}
+	return k.fakeKeys.Report(ctx, r)
+}

@@ -260,6 +260,7 @@ func TestPublishAtTheSameTime(t *testing.T) {
 	if len(r.keys.requests) != 1 || r.mounted()[target] != 1 {
 		t.Errorf("asked %d times, mounted %v", len(r.keys.requests), r.mounted())
 	}
+	d.background.Wait()
 	if len(d.targets.held) != 0 {
 		t.Errorf("%d locks are left", len(d.targets.held))
 	}
