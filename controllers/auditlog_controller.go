@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -43,6 +44,12 @@ type AuditLogReconciler struct {
 	Live client.WithWatch
 	// Clock tells the time. Default: the real one.
 	Clock clock.Clock
+	// Audit gets an entry when the time mark is reset. Required where that may be asked for.
+	Audit AuditLog
+	// Time says how the operator's clock and the API server's differ. Optional: without it, nothing is said of that.
+	Time SkewSource
+	// Events tells of clocks that begin to differ, and of the mark's resets. Optional.
+	Events events.EventRecorder
 	// Debounce is how long changes gather before the head is written. Default 2 s.
 	Debounce time.Duration
 
@@ -64,7 +71,7 @@ func (r *AuditLogReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	r.setDefaults()
 	return ctrl.NewControllerManagedBy(mgr).Named("modelauditlog").
-		For(&v1alpha1.ModelAuditLog{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.ModelAuditLog{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 		WatchesRawSource(source.Func(r.watchRecords)).
 		Complete(r)
 }
@@ -103,11 +110,15 @@ func (r *AuditLogReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if err := r.resetMark(ctx, head); err != nil {
+		return ctrl.Result{}, err
+	}
 	found, err := r.look(ctx, head)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	status := auditLogStatus(head, found)
+	r.judgeClock(head, &status)
 	if !equality.Semantic.DeepEqual(status, head.Status) {
 		head.Status = status
 		if err := r.Live.Status().Update(ctx, head); err != nil {
@@ -138,7 +149,7 @@ func (r *AuditLogReconciler) look(ctx context.Context, head *v1alpha1.ModelAudit
 		r.recountDue = time.Time{}
 	}
 	if found.LastRecord == "" { // nothing counted yet, or the head was lost
-		return r.verify(ctx, found.Size)
+		return r.verify(ctx, found.Checker)
 	}
 	// A record that was created before this point is reached by the walk, unless one before it is missing.
 	newest := r.records.newest.Load()
@@ -163,7 +174,7 @@ func (r *AuditLogReconciler) look(ctx context.Context, head *v1alpha1.ModelAudit
 		found.again = wait
 		return found, nil
 	}
-	verified, err := r.verify(ctx, found.Size)
+	verified, err := r.verify(ctx, found.Checker)
 	if err != nil {
 		r.records.suspicious.Store(true)
 	}
@@ -206,18 +217,22 @@ func (r *AuditLogReconciler) recount(ctx context.Context, c *audit.Checker) (sus
 	}
 }
 
-// verify goes through the whole log, whose size was known before: a log does not shrink. It may not be repeated at
-// once: the longer it took, the later.
-func (r *AuditLogReconciler) verify(ctx context.Context, size int64) (auditFindings, error) {
+// verify goes through the whole log, of which the size and the time mark were known before: a log does not shrink, and
+// records that were counted say nothing new of the time. It may not be repeated at once: the longer it took, the later.
+func (r *AuditLogReconciler) verify(ctx context.Context, known audit.Checker) (auditFindings, error) {
 	begun := r.Clock.Now()
 	found := auditFindings{again: auditRecount, verified: true}
+	found.Mark = known.Mark
 	for record, err := range audit.Records(ctx, r.Live, 0) {
 		if err != nil {
 			return found, err
 		}
 		found.Add(record)
+		if record.Spec.FirstIndex < known.Size && !known.Mark.IsZero() {
+			found.Mark = known.Mark
+		}
 	}
-	found.Expect(size)
+	found.Expect(known.Size)
 	now := r.Clock.Now()
 	r.verifyDue = now.Add(auditVerifyPause + 10*now.Sub(begun))
 	r.recountDue = now.Add(auditRecount)

@@ -31,6 +31,10 @@ func checkerOf(status v1alpha1.ModelAuditLogStatus) audit.Checker {
 	}
 	if status.LastRecordTime != nil {
 		c.LastTime = status.LastRecordTime.Time
+		c.Mark = c.LastTime
+	}
+	if status.TimeMark != nil {
+		c.Mark = status.TimeMark.Time
 	}
 	return c
 }
@@ -44,6 +48,10 @@ func auditLogStatus(head *v1alpha1.ModelAuditLog, found auditFindings) v1alpha1.
 	status.LastRecordTime = nil
 	if found.LastRecord != "" {
 		status.LastRecordTime = &metav1.Time{Time: found.LastTime}
+	}
+	status.TimeMark = nil
+	if !found.Mark.IsZero() {
+		status.TimeMark = &metav1.Time{Time: found.Mark}
 	}
 
 	ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -43,6 +45,8 @@ type Checker struct {
 	LastRecord string
 	// LastTime is the creation time of that record, by the API server's clock.
 	LastTime time.Time
+	// Mark is the latest creation time of the records since the one that resets the time mark, that one included; or of all.
+	Mark time.Time
 	// Faults are the first 8 gaps and overlaps, and FaultCount is how many there are.
 	Faults     []Fault
 	FaultCount int64
@@ -61,6 +65,17 @@ func (c *Checker) Add(record *v1alpha1.ModelAuditRecord) {
 	c.Records++
 	c.LastRecord = record.Name
 	c.LastTime = record.CreationTimestamp.Time
+	if c.LastTime.After(c.Mark) || resetsMark(record) {
+		c.Mark = c.LastTime
+	}
+}
+
+// resetsMark says whether a record has an entry of type TimeMarkReset. Canonical JSON has no blanks, and quotes within
+// strings are escaped.
+func resetsMark(record *v1alpha1.ModelAuditRecord) bool {
+	return slices.ContainsFunc(record.Spec.Entries, func(leaf string) bool {
+		return strings.Contains(leaf, `"type":"`+string(TimeMarkReset)+`"`)
+	})
 }
 
 // Expect says, after the last record, how many entries the log is known to have had: if it has fewer now, those are

@@ -69,10 +69,12 @@ func (l *Log) attempt(ctx context.Context, b *batch) (first int64, committed boo
 		l.cursor = end
 	}
 	first = l.cursor
-	createErr := l.request(ctx, func(ctx context.Context) error {
-		return l.options.Client.Create(ctx, newRecord(first, b.summary, b.leaves))
-	})
+	created := newRecord(first, b.summary, b.leaves)
+	createErr := l.request(ctx, func(ctx context.Context) error { return l.options.Client.Create(ctx, created) })
 	if createErr == nil {
+		if l.options.Stamped != nil {
+			l.options.Stamped(created.CreationTimestamp.Time)
+		}
 		l.cursor = first + int64(len(b.leaves))
 		return first, true, nil
 	}

@@ -36,6 +36,9 @@ type Options struct {
 	Identity string
 	// Clock is the operator's clock. Default: the real one.
 	Clock clock.Clock
+	// Stamped is told the creation time of each record that this log has created, as the API server has just answered it.
+	// It must not block. Optional.
+	Stamped func(time.Time)
 	// Logger is for faults. Default: none. No entry is ever logged.
 	Logger logr.Logger
 	// Linger is how long an entry waits for others to share a record with, if the last record was written within as long.

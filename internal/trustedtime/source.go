@@ -1,0 +1,99 @@
+package trustedtime
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/audit"
+)
+
+// askTimeout bounds each request of Begin.
+const askTimeout = 5 * time.Second
+
+// Begin reads the mark, and asks the API server what time it is: by creating an audit record as a dry run, which is
+// stamped and not stored. It is for the start, before anything is decided. An error means that the clock may go by the
+// machine's time until the first record is written. It needs get on modelauditlogs and create on modelauditrecords.
+func (c *Clock) Begin(ctx context.Context, reader client.Reader, writer client.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	head := &v1alpha1.ModelAuditLog{}
+	if err := reader.Get(ctx, client.ObjectKey{Name: v1alpha1.AuditLogName}, head); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading the time mark: %w", err)
+	}
+	c.Marked(markOf(head))
+	probe := &v1alpha1.ModelAuditRecord{
+		ObjectMeta: metav1.ObjectMeta{Name: audit.RecordName(math.MaxInt64)},
+		Spec:       v1alpha1.ModelAuditRecordSpec{FirstIndex: math.MaxInt64, Summary: "What time is it?", Entries: []string{"{}"}},
+	}
+	if err := writer.Create(ctx, probe, client.DryRunAll); err != nil {
+		return fmt.Errorf("asking the API server for its time: %w", err)
+	}
+	c.Stamped(probe.CreationTimestamp.Time)
+	return nil
+}
+
+// Follow keeps to the mark from now on: as it rises, and when it is reset.
+func (c *Clock) Follow(ctx context.Context, informers cache.Informers) error {
+	informer, err := informers.GetInformer(ctx, &v1alpha1.ModelAuditLog{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watching the time mark: %w", err)
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(o any) {
+			if head, ok := o.(*v1alpha1.ModelAuditLog); ok {
+				c.Marked(markOf(head))
+			}
+		},
+		UpdateFunc: func(o, n any) {
+			before, ok := o.(*v1alpha1.ModelAuditLog)
+			after, is := n.(*v1alpha1.ModelAuditLog)
+			if ok && is {
+				c.moved(markOf(before), markOf(after))
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("watching the time mark: %w", err)
+	}
+	return nil
+}
+
+// moved takes a mark that was another before. The operator alone writes it, and lets it go back only when it is reset.
+func (c *Clock) moved(before, after time.Time) {
+	if !after.IsZero() && after.Before(before) {
+		c.Reset(after)
+		return
+	}
+	c.Marked(after)
+}
+
+func markOf(head *v1alpha1.ModelAuditLog) time.Time {
+	if head.Status.TimeMark == nil {
+		return time.Time{}
+	}
+	return head.Status.TimeMark.Time
+}
+
+// Register registers the metric of the clock's skew.
+func (c *Clock) Register(registry prometheus.Registerer) error {
+	err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "modelrights_clock_skew_seconds",
+		Help: "By how much the clock of this replica's machine is ahead of the API server's, to about a second; below zero, behind.",
+	}, func() float64 {
+		skew, _ := c.Skew()
+		return skew.Machine.Seconds()
+	}))
+	if err != nil {
+		return fmt.Errorf("registering the metric of the clock: %w", err)
+	}
+	return nil
+}
