@@ -165,6 +165,8 @@ const (
 	ReasonGracePeriod Reason = "GracePeriod"
 	// ReasonWithinLimits means that no more is in use than the limits allow.
 	ReasonWithinLimits Reason = "WithinLimits"
+	// ReasonLedgerUnreadable means that the licence's ledger was changed by somebody and cannot be understood.
+	ReasonLedgerUnreadable Reason = "LedgerUnreadable"
 	// ReasonLimitExceeded means that more is in use than the limits allow.
 	ReasonLimitExceeded Reason = "LimitExceeded"
 	// ReasonWaitingForSeat means that the pod waits for a seat.
