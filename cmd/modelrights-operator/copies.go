@@ -49,16 +49,16 @@ func newRecognition(o options) (*recognition, error) {
 }
 
 // addCopies compares running pods with licensed images.
-func addCopies(mgr ctrl.Manager, o options, r *recognition, store *rights.Store, log *audit.Log) error {
+func addCopies(mgr ctrl.Manager, o options, now clock.PassiveClock, r *recognition, store *rights.Store, log *audit.Log) error {
 	reconciler := &controllers.CopyReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Index: r.index, Layers: r.resolver, Tracker: r.tracker,
-		Audit: log, Events: mgr.GetEventRecorder(component), Clock: clock.RealClock{},
+		Audit: log, Events: mgr.GetEventRecorder(component), Clock: now,
 		Protected: append([]string{"kube-system", o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the copy controller: %w", err)
 	}
-	status := &controllers.CopyStatusReconciler{Client: mgr.GetClient(), Tracker: r.tracker, Index: r.index, Clock: clock.RealClock{}}
+	status := &controllers.CopyStatusReconciler{Client: mgr.GetClient(), Tracker: r.tracker, Index: r.index, Clock: now}
 	if err := status.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the controller of copies' status: %w", err)
 	}

@@ -32,6 +32,8 @@ import (
 	"modelrights.dev/modelrights/internal/keyservice"
 	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/servingcert"
+	"modelrights.dev/modelrights/internal/trustedtime"
+	"modelrights.dev/modelrights/internal/version"
 	"modelrights.dev/modelrights/internal/webhookpath"
 	"modelrights.dev/modelrights/webhooks"
 )
@@ -61,6 +63,10 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the manager: %w", err)
 	}
+	now, err := newClock(ctx, mgr)
+	if err != nil {
+		return nil, err
+	}
 	ready := &readiness{}
 	if err := addCertificates(ctx, mgr, o, keeper, certificates, ready); err != nil {
 		return nil, err
@@ -69,20 +75,20 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := addAuditLog(mgr)
+	log, err := addAuditLog(mgr, now)
 	if err != nil {
 		return nil, err
 	}
 	source := keys.NewSecretSource(mgr.GetAPIReader(), o.namespace)
 	recorder := mgr.GetEventRecorder(component)
-	coverage, err := addWebhooks(ctx, mgr, o, keeper, store, webhooks.NewReporter(log, recorder), ready)
+	coverage, err := addWebhooks(ctx, mgr, o, now, keeper, store, webhooks.NewReporter(log, recorder), ready)
 	if err != nil {
 		return nil, err
 	}
-	if err := addKeyService(mgr, o, keeper, log, source, ready); err != nil {
+	if err := addKeyService(mgr, o, now, keeper, log, source, ready); err != nil {
 		return nil, err
 	}
-	if err := addControllers(ctx, mgr, o, store, log, source, coverage); err != nil {
+	if err := addControllers(ctx, mgr, o, now, store, log, source, coverage); err != nil {
 		return nil, err
 	}
 	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
@@ -197,7 +203,7 @@ func addStore(ctx context.Context, mgr manager.Manager, o options, ready *readin
 
 // addWebhooks serves the webhooks under paths that only the API server is told, and keeps the configurations by which it
 // is told so. What it returns knows which licences they cover.
-func addWebhooks(ctx context.Context, mgr manager.Manager, o options, keeper *servingcert.Keeper, store *rights.Store, denials webhooks.Denials, ready *readiness) (controllers.Coverage, error) {
+func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now clock.PassiveClock, keeper *servingcert.Keeper, store *rights.Store, denials webhooks.Denials, ready *readiness) (controllers.Coverage, error) {
 	secret, err := webhookpath.Ensure(ctx, mgr.GetAPIReader(), mgr.GetClient(), o.namespace)
 	if err != nil {
 		return nil, err
@@ -206,6 +212,7 @@ func addWebhooks(ctx context.Context, mgr manager.Manager, o options, keeper *se
 		PathSecret: secret,
 		Rights:     store,
 		Denials:    denials,
+		Clock:      now,
 		Metrics:    metrics.Registry,
 		Workloads:  webhooks.WorkloadOptions{Table: o.workloads(), DenyCustom: o.denyCustomWorkloads},
 	})
@@ -233,7 +240,7 @@ func addWebhooks(ctx context.Context, mgr manager.Manager, o options, keeper *se
 	return configurations, nil
 }
 
-func addAuditLog(mgr manager.Manager) (*audit.Log, error) {
+func addAuditLog(mgr manager.Manager, now *trustedtime.Clock) (*audit.Log, error) {
 	identity := os.Getenv("POD_NAME")
 	if identity == "" {
 		var err error
@@ -245,6 +252,7 @@ func addAuditLog(mgr manager.Manager) (*audit.Log, error) {
 		Client:   mgr.GetClient(),
 		Reader:   mgr.GetAPIReader(),
 		Identity: identity,
+		Stamped:  now.Stamped,
 		Logger:   ctrl.Log.WithName("audit"),
 	})
 	if err != nil {
@@ -253,10 +261,11 @@ func addAuditLog(mgr manager.Manager) (*audit.Log, error) {
 	if err := mgr.Add(log); err != nil {
 		return nil, fmt.Errorf("adding the audit log: %w", err)
 	}
+	log.Submit(audit.Entry{Type: audit.Started, Message: "modelrights " + version.Version + " began to write the log"})
 	return log, nil
 }
 
-func addKeyService(mgr manager.Manager, o options, keeper *servingcert.Keeper, log *audit.Log, source keys.Source, ready *readiness) error {
+func addKeyService(mgr manager.Manager, o options, now clock.PassiveClock, keeper *servingcert.Keeper, log *audit.Log, source keys.Source, ready *readiness) error {
 	server, err := keyservice.NewServer(&keyservice.Releaser{
 		Reader:               mgr.GetAPIReader(),
 		Tokens:               mgr.GetClient(),
@@ -265,7 +274,7 @@ func addKeyService(mgr manager.Manager, o options, keeper *servingcert.Keeper, l
 		Events:               mgr.GetEventRecorder(component),
 		DriverNamespace:      o.nodeNamespace,
 		DriverServiceAccount: o.nodeServiceAccount,
-		Clock:                clock.RealClock{},
+		Clock:                now,
 	}, keyservice.ServerOptions{
 		Address:     fmt.Sprintf(":%d", o.keyServicePort),
 		Certificate: keeper.GetCertificate,
@@ -282,8 +291,8 @@ func addKeyService(mgr manager.Manager, o options, keeper *servingcert.Keeper, l
 	return nil
 }
 
-func addControllers(ctx context.Context, mgr manager.Manager, o options, store *rights.Store, log *audit.Log, source keys.Source, coverage controllers.Coverage) error {
-	recorder, now := mgr.GetEventRecorder(component), clock.RealClock{}
+func addControllers(ctx context.Context, mgr manager.Manager, o options, now *trustedtime.Clock, store *rights.Store, log *audit.Log, source keys.Source, coverage controllers.Coverage) error {
+	recorder := mgr.GetEventRecorder(component)
 	grants := &controllers.GrantReconciler{Client: mgr.GetClient(), Audit: log, Events: recorder, Clock: now}
 	if err := grants.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the grant controller: %w", err)
@@ -303,10 +312,10 @@ func addControllers(ctx context.Context, mgr manager.Manager, o options, store *
 	if err := addImages(ctx, mgr, o, known); err != nil {
 		return err
 	}
-	if err := addCopies(mgr, o, known, store, log); err != nil {
+	if err := addCopies(mgr, o, now, known, store, log); err != nil {
 		return err
 	}
-	if err := (&controllers.AuditLogReconciler{}).SetupWithManager(mgr); err != nil {
+	if err := (&controllers.AuditLogReconciler{Audit: log, Time: now, Events: recorder}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the audit log controller: %w", err)
 	}
 	return nil
