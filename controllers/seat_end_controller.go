@@ -43,8 +43,7 @@ const (
 	// retrySync is when it is looked again whether the caches have been filled.
 	retrySync = 100 * time.Millisecond
 
-	// resourcePods and resourceNodes are what limits call pods and nodes.
-	resourcePods  corev1.ResourceName = "pods"
+	// resourceNodes is what limits call nodes.
 	resourceNodes corev1.ResourceName = "nodes"
 )
 
