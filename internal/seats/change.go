@@ -95,23 +95,24 @@ type Bind struct {
 }
 
 // Release is to be applied before a key leaves for a pod: it holds a Regular or Surge seat, runs on that node, and the node
-// is within the limits. The reason is else NoSeat or NodeLimit, or LeaseEnding where Until is set, and nothing changes. The
-// holder is marked Released, not Wiped, and bound to the node.
+// is within the limits of licence and grant. The reason is else NoSeat or NodeLimit, or LeaseEnding where Until is set, and
+// nothing is released. The holder is marked Released, not Wiped, and bound to the node.
 type Release struct {
 	Pod  types.UID
 	Node string
-	// GrantLimits are the limits of the grant; only nodes is looked at. Optional.
-	GrantLimits corev1.ResourceList
 }
 
 // Resize lets a holder count for another amount. Where there is no room for it, the reason is SeatsFull and nothing
 // changes; with Force, for a pod that was resized already, it counts all the same, and the seat is then Adopted. NoSeat
 // where the pod holds none.
 type Resize struct {
-	Pod         types.UID
-	Amount      corev1.ResourceList
+	Pod    types.UID
+	Amount corev1.ResourceList
+	// GrantLimits are the limits of the grant; nil leaves those that the ledger knows.
 	GrantLimits corev1.ResourceList
 	Force       bool
+	// At is now: until then the pod used what it counted for before. Zero: the new amount counts from the start.
+	At time.Time
 }
 
 // Expire sets when the seat ends by itself. An earlier time that is set already stays. NoSeat where the pod holds none.
@@ -133,8 +134,8 @@ type End struct {
 	At  time.Time
 }
 
-// GiveBack gives back the seat of a pod that is still gated: nothing was used. A holder that is bound or Released keeps
-// its seat, with the reason LeaseEnding never given: use End for it.
+// GiveBack gives back the seat of a pod that is still gated: nothing was used. A holder that is bound or Released is
+// gated no more and keeps its seat, with the reason Admitted: use End for it.
 type GiveBack struct{ Pod types.UID }
 
 // Apply carries out changes one after another.
@@ -142,6 +143,7 @@ func (l *Ledger) Apply(changes ...Change) []Result {
 	results := make([]Result, len(changes))
 	for i, c := range changes {
 		results[i] = c.apply(l)
+		l.settle()
 	}
 	return results
 }

@@ -76,6 +76,7 @@ type Holder struct {
 type Ended struct {
 	Holder Holder
 	// Usage is what the pod used from Since to the end, rounded down to whole units as v1alpha1.UsageStatus has them. The
-	// ledger itself keeps the fractions.
+	// ledger itself keeps the fractions. Of a pod that was resized, resources are those since it was; what it had used by
+	// then is in the ledger's usage already.
 	Usage v1alpha1.UsageStatus
 }
