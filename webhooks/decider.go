@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -14,11 +15,13 @@ import (
 
 // decider looks up what a decision needs: from memory first, and live before anything is denied.
 type decider struct {
-	rights  Rights
-	denials Denials
-	clock   clock.PassiveClock
-	timeout time.Duration
-	metrics *metrics
+	rights   Rights
+	seats    Seats // nil: nothing is known of them
+	operator string
+	denials  Denials
+	clock    clock.PassiveClock
+	timeout  time.Duration
+	metrics  *metrics
 }
 
 // verdict is what was decided on a pod, or on what an update changes in it.
@@ -27,13 +30,31 @@ type verdict struct {
 	refusals []entitlement.Refusal
 }
 
-func (v verdict) denied() bool { return len(v.refusals) > 0 || len(v.uses.Refused()) > 0 }
+// refused says whether anything is refused, be it tolerated or not.
+func (v verdict) refused() bool { return len(v.refusals) > 0 || len(v.uses.Refused()) > 0 }
+
+// denied says whether anything is refused that is not tolerated.
+func (v verdict) denied() bool {
+	return len(v.uses.Denied()) > 0 || slices.ContainsFunc(v.refusals, func(r entitlement.Refusal) bool { return !r.Tolerated })
+}
+
+// intolerable is what of the verdict denies.
+func (v verdict) intolerable() verdict {
+	refusals := slices.DeleteFunc(slices.Clone(v.refusals), func(r entitlement.Refusal) bool { return r.Tolerated })
+	return verdict{uses: v.uses.Denied(), refusals: refusals}
+}
 
 // governed says whether licences, grants or the namespace's labels matter for the verdict.
 func (v verdict) governed() bool { return len(v.refusals) > 0 || v.uses.Governed() }
 
 // allowedReason is what an allowed pod counts as in the metrics.
 func (v verdict) allowedReason() v1alpha1.Reason {
+	if refused := v.uses.Refused(); len(refused) > 0 {
+		return refused[0].Reason
+	}
+	if len(v.refusals) > 0 {
+		return v.refusals[0].Reason
+	}
 	if v.uses.Governed() {
 		return v1alpha1.ReasonEntitled
 	}
@@ -43,20 +64,26 @@ func (v verdict) allowedReason() v1alpha1.Reason {
 // evaluation decides on a pod by a snapshot and its namespace's labels.
 type evaluation func(s *entitlement.Snapshot, namespaceLabels map[string]string, now time.Time) verdict
 
-// decide answers from memory where that allows the pod. Otherwise, and where memory is not complete, it asks again by a
-// live read, since the grant may have been written a moment ago; where that fails, the pod is refused as LookupFailed.
+// decide answers from memory where that entitles the pod. Otherwise, and where memory is not complete, it asks again by a
+// live read, since the grant may have been written a moment ago; where that fails, the pod is refused as LookupFailed,
+// unless all that memory refuses is tolerated.
 func (d *decider) decide(ctx context.Context, namespace string, evaluate evaluation) verdict {
 	var known verdict
+	tolerated := false
 	snapshot, synced := d.rights.Snapshot()
 	if synced {
 		labels, err := d.rights.NamespaceLabels(ctx, namespace, false)
 		known = evaluate(snapshot, labels, d.clock.Now())
-		if !known.governed() || err == nil && !known.denied() {
+		if !known.governed() || err == nil && !known.refused() {
 			return known
 		}
+		tolerated = err == nil && !known.denied()
 	}
 	snapshot, labels, err := d.read(ctx, namespace)
 	if err != nil {
+		if tolerated {
+			return known
+		}
 		logf.FromContext(ctx).Error(err, "Live read before a denial failed", "namespace", namespace)
 		if !synced {
 			known = evaluate(&entitlement.Snapshot{}, nil, d.clock.Now())
@@ -89,6 +116,7 @@ func (v verdict) undecided(knowsGoverned bool) verdict {
 			continue
 		}
 		use.Reason, use.Grant = v1alpha1.ReasonLookupFailed, nil
+		use.Tolerated = use.Relaxed()
 		u.uses = append(u.uses, use)
 	}
 	for _, r := range v.refusals {

@@ -112,11 +112,15 @@ type recordedDenials []Denial
 
 func (r *recordedDenials) Denied(d Denial) { *r = append(*r, d) }
 
+// operatorUser is the operator's account.
+const operatorUser = "system:serviceaccount:modelrights-system:modelrights-operator"
+
 // hooks are both webhooks, as the server would serve them.
 type hooks struct {
 	t                testing.TB
 	mutate, validate *admission.Webhook
 	rights           *fakeRights
+	decider          *decider
 	denials          *recordedDenials
 	registry         *prometheus.Registry
 }
@@ -124,10 +128,11 @@ type hooks struct {
 func newHooks(t testing.TB, rights *fakeRights) *hooks {
 	t.Helper()
 	h := &hooks{t: t, rights: rights, denials: &recordedDenials{}, registry: prometheus.NewRegistry()}
-	d, err := newDecider(Options{Rights: rights, Denials: h.denials, Clock: clocktesting.NewFakePassiveClock(now), Metrics: h.registry})
+	d, err := newDecider(Options{Rights: rights, OperatorUser: operatorUser, Denials: h.denials, Clock: clocktesting.NewFakePassiveClock(now), Metrics: h.registry})
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.decider = d
 	h.mutate, h.validate = hook(&podMutator{d}), hook(&podValidator{d})
 	return h
 }

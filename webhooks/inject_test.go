@@ -166,7 +166,7 @@ func TestMutateKeepsUnknownFields(t *testing.T) {
 			"env":[{"name":"A","value":"1","futureEnv":true},{"name":"B","value":"2"}],
 			"volumeMounts":[{"name":"v","mountPath":"/v","futureMount":9007199254740993}]}]}}`
 	const after = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"server","futureMeta":{"a":1}},"spec":{
-		"serviceAccountName":"llm","futureSpec":[1,2],
+		"serviceAccountName":"llm","futureSpec":[1,2],"schedulingGates":[{"name":"modelrights.dev/seat"}],
 		"volumes":[{"name":"modelrights-acme-chat","csi":{"driver":"node.modelrights.dev","readOnly":true,"volumeAttributes":{"license":"acme-chat"}}}],
 		"containers":[{"name":"main","image":"registry.example.com/models/chat:2.1","futureContainer":"x",
 			"env":[{"name":"MODELRIGHTS_KEY_FILE","value":"/var/run/modelrights/acme-chat/key"},{"name":"A","value":"1","futureEnv":true},{"name":"B","value":"2"}],

@@ -16,7 +16,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "modelrights_admission_decisions_total",
-			Help: "Admission requests for pods and workloads that were decided, by webhook, operation, verdict (allowed, denied, warned) and reason code (see docs/reasons.md); Unchanged is an update that changes nothing of concern.",
+			Help: "Admission requests for pods and workloads that were decided, by webhook, operation, verdict (allowed, denied, warned, tolerated: refused, but no licence that covers it enforces) and reason code (see docs/reasons.md); Unchanged is an update that changes nothing of concern.",
 		}, []string{"webhook", "operation", "verdict", "reason"}),
 		reads: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "modelrights_admission_live_read_seconds",

@@ -23,8 +23,8 @@ const (
 // reasonUnchanged is what an update that changes nothing of concern counts as in the metrics.
 const reasonUnchanged = "Unchanged"
 
-// podMutator brings key volumes into entitled pods, and digests into images that are licensed by digest. A pod that is not entitled passes unchanged: the validating webhook
-// denies it. Only where nothing can be looked up does it deny itself, since a pod that turns out to be entitled a moment
+// podMutator brings the scheduling gate into pods under a licence, key volumes and node selectors into entitled ones, and
+// digests into images that are licensed by digest. A pod that is not entitled passes: the validating webhook denies it. Only where nothing can be looked up does it deny itself, since a pod that turns out to be entitled a moment
 // later would be stored without its key.
 type podMutator struct{ *decider }
 
@@ -42,15 +42,16 @@ func (m *podMutator) Handle(ctx context.Context, req admission.Request) admissio
 		pinned = Pin(pod, entitlement.PinPod(podOf(&req, pod, labels), s, now))
 		return verdict{uses: entitlement.DecidePod(podOf(&req, pinned, labels), s, now)}
 	})
-	if v.lookupFailed() {
+	if v.lookupFailed() && v.denied() {
 		return m.deny(mutatePods, &req, pod, v)
 	}
 	m.allowed(mutatePods, &req, string(v.allowedReason()))
 	patch := append(pinPatch(pod, pinned), injectionPatch(pinned, Inject(pinned, v.uses.Licenses()))...)
-	return admission.Patched("", patch...)
+	return admission.Patched("", append(patch, startPatch(pinned, v.uses)...)...)
 }
 
-// podValidator admits pods only where every image and key volume is entitled. Of an update it decides on what changes.
+// podValidator admits pods only where every image and key volume is entitled, and where they wait for their seats. Of an
+// update it decides on what changes.
 type podValidator struct{ *decider }
 
 // Handle implements admission.Handler. Subresources of pods are all decided alike, also those that are not known today:
@@ -63,29 +64,69 @@ func (p *podValidator) Handle(ctx context.Context, req admission.Request) admiss
 	if err != nil {
 		return unreadable(err)
 	}
-	evaluate := func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
-		asked := podOf(&req, pod, labels)
-		return verdict{uses: entitlement.DecidePod(asked, s, now), refusals: entitlement.DecideKeyVolumes(asked, s, now)}
-	}
+	evaluate := p.creation(&req, pod)
 	if req.Operation == admissionv1.Update {
 		old, err := decodePod(req.OldObject)
 		if err != nil {
 			return unreadable(err)
 		}
-		if !entitlement.ChangesAnything(&old.Spec, &pod.Spec) {
+		if evaluate = p.update(&req, old, pod); evaluate == nil {
 			p.allowed(validatePods, &req, reasonUnchanged)
 			return admission.Allowed("")
 		}
-		evaluate = func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
-			uses, refusals := entitlement.DecideUpdate(podOf(&req, pod, labels), &old.Spec, s, now)
-			return verdict{uses: uses, refusals: refusals}
+	}
+	return p.answer(&req, pod, p.decide(ctx, req.Namespace, evaluate))
+}
+
+// creation decides on a new pod.
+func (p *podValidator) creation(req *admission.Request, pod *corev1.Pod) evaluation {
+	return func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
+		asked := podOf(req, pod, labels)
+		v := verdict{uses: entitlement.DecidePod(asked, s, now), refusals: entitlement.DecideKeyVolumes(asked, s, now)}
+		v.refusals = append(v.refusals, entitlement.DecideStart(asked, v.uses)...)
+		v.refusals = append(v.refusals, p.decideRoom(pod, v.uses)...)
+		return v
+	}
+}
+
+// update decides on what an update changes; nil where that is nothing of concern, so that it passes whatever is known. A
+// pod that is about to be let go without a seat is decided on as a whole.
+func (p *podValidator) update(req *admission.Request, old, pod *corev1.Pod) evaluation {
+	changed := entitlement.ChangesAnything(&old.Spec, &pod.Spec)
+	going := pod.DeletionTimestamp != nil // The API server binds it to no node any more.
+	ungated := !going && entitlement.RemovesGate(&old.Spec, &pod.Spec) && req.UserInfo.Username != p.operator
+	resized := !going && entitlement.Resizes(&old.Spec, &pod.Spec)
+	if !changed && !ungated && !(resized && p.holds(pod)) {
+		return nil
+	}
+	return func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
+		var v verdict
+		asked := podOf(req, pod, labels)
+		asked.Held = p.holds(pod)
+		if changed {
+			v.uses, v.refusals = entitlement.DecideUpdate(asked, &old.Spec, s, now)
 		}
+		if ungated {
+			v.uses = entitlement.DecidePod(asked, s, now)
+			v.refusals = append(v.refusals, entitlement.DecideUngating(v.uses)...)
+		}
+		if resized {
+			v.refusals = append(v.refusals, p.decideResize(pod, s)...)
+		}
+		return v
 	}
-	v := p.decide(ctx, req.Namespace, evaluate)
-	if v.denied() {
-		return p.deny(validatePods, &req, pod, v)
+}
+
+// answer denies, warns or admits as the verdict says.
+func (p *podValidator) answer(req *admission.Request, pod *corev1.Pod, v verdict) admission.Response {
+	switch {
+	case v.denied():
+		return p.deny(validatePods, req, pod, v)
+	case v.refused():
+		p.metrics.decided(validatePods, string(req.Operation), "tolerated", string(v.allowedReason()))
+		return admission.Allowed("").WithWarnings(toleratedWarnings(v)...)
 	}
-	p.allowed(validatePods, &req, string(v.allowedReason()))
+	p.allowed(validatePods, req, string(v.allowedReason()))
 	return admission.Allowed("")
 }
 

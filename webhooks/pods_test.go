@@ -112,7 +112,7 @@ func TestValidateCreate(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			h := newHooks(t, test.rights)
-			response := h.validate.Handle(context.Background(), create(t, test.pod))
+			response := h.validate.Handle(context.Background(), create(t, test.pod.Gate()))
 			if got := reasonOf(t, response); got != test.want {
 				t.Errorf("%q (%+v), want %q", got, response.Result, test.want)
 			}
@@ -148,9 +148,9 @@ func TestMutateCreate(t *testing.T) {
 		"entitled": {knows(t, entitled...), server().Container("main", chatImage), "", true},
 		"entitled, again": {
 			knows(t, entitled...),
-			server().Container("main", chatImage).KeyVolume("acme-chat", "main").Env("main", "MODELRIGHTS_KEY_FILE", "x"), "", false,
+			server().Container("main", chatImage).KeyVolume("acme-chat", "main").Env("main", "MODELRIGHTS_KEY_FILE", "x").Gate(), "", false,
 		},
-		"refused passes unchanged":    {knows(t, entitled...), server().Container("main", codeImage), "", false},
+		"refused gets the gate alone": {knows(t, entitled...), server().Container("main", codeImage), "", true},
 		"unparsable passes unchanged": {knows(t, entitled...), server().Container("main", "A B"), "", false},
 		"granted a moment ago": {
 			&fakeRights{cached: snapshot(t, chat().Obj()), live: snapshot(t, chat().Obj(), grantOf("acme-chat"))},
@@ -306,7 +306,7 @@ func TestMetrics(t *testing.T) {
 	h := newHooks(t, knows(t, chat().Obj(), code().Obj(), grantOf("acme-chat")))
 	ctx := context.Background()
 	h.validate.Handle(ctx, create(t, server().Container("main", "busybox")))
-	h.validate.Handle(ctx, create(t, server().Container("main", chatImage)))
+	h.validate.Handle(ctx, create(t, server().Container("main", chatImage).Gate()))
 	h.validate.Handle(ctx, create(t, server().Container("main", codeImage)))
 	h.validate.Handle(ctx, update(t, "", server(), server().Label("a", "b")))
 	h.mutate.Handle(ctx, create(t, server().Container("main", chatImage)))
@@ -347,7 +347,7 @@ func (p paths) Register(path string, hook http.Handler) { p[path] = hook }
 
 func TestRegister(t *testing.T) {
 	served, registry, secret := paths{}, prometheus.NewRegistry(), strings.Repeat("5", minSecret)
-	options := Options{PathSecret: secret, Rights: knows(t), Denials: &recordedDenials{}, Metrics: registry}
+	options := Options{PathSecret: secret, Rights: knows(t), OperatorUser: operatorUser, Denials: &recordedDenials{}, Metrics: registry}
 	if err := Register(served, options); err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +371,8 @@ func TestRegister(t *testing.T) {
 	}
 	for name, incomplete := range map[string]Options{
 		"without Rights and Denials": {PathSecret: secret},
-		"without a secret path":      {Rights: options.Rights, Denials: options.Denials},
+		"without a secret path":      {Rights: options.Rights, OperatorUser: operatorUser, Denials: options.Denials},
+		"without the operator":       {PathSecret: secret, Rights: options.Rights, Denials: options.Denials},
 	} {
 		if err := Register(paths{}, incomplete); err == nil {
 			t.Error("registered " + name)

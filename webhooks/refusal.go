@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/images"
 )
@@ -28,7 +29,7 @@ const (
 
 // deny answers a request with the verdict's refusals, and tells of them unless it is a dry run.
 func (d *decider) deny(webhook string, req *admission.Request, pod *corev1.Pod, v verdict) admission.Response {
-	refused := refusalsOf(v)
+	refused := refusalsOf(v.intolerable())
 	message := denialMessage(refused)
 	d.metrics.decided(webhook, string(req.Operation), "denied", string(refused[0].Reason))
 	if !ptr.Deref(req.DryRun, false) {
@@ -54,6 +55,10 @@ type refusal struct {
 	// place is what the message calls the field.
 	place  string
 	remedy string
+	// tolerated says that it denies nothing; mode is how strictly admission deals with the image, and empty where no image
+	// is spoken of.
+	tolerated bool
+	mode      v1alpha1.EnforcementMode
 }
 
 func refusalsOf(v verdict) []refusal {
@@ -64,7 +69,7 @@ func refusalsOf(v verdict) []refusal {
 			r.LicenseName = u.License.Name
 		}
 		r.place = placeOf(u.Use)
-		r.remedy = u.Remedy()
+		r.remedy, r.mode, r.tolerated = u.Remedy(), u.Enforcement, u.Tolerated
 		all = append(all, r)
 	}
 	for _, f := range v.refusals {
@@ -86,7 +91,7 @@ func placeOf(u images.Use) string {
 func refusalOf(f entitlement.Refusal) refusal {
 	return refusal{
 		DeniedUse: DeniedUse{Field: f.Field, Image: f.Image, LicenseName: f.License, Reason: f.Reason, Message: f.Message},
-		place:     f.Field, remedy: f.Remedy,
+		place:     f.Field, remedy: f.Remedy, tolerated: f.Tolerated,
 	}
 }
 

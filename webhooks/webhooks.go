@@ -1,6 +1,7 @@
 // Package webhooks answers the API server's admission requests for pods. It is thin: the entitlement package decides,
 // and here requests are decoded, licences and grants looked up, and answers put into words. The validating webhook is
-// the enforcement; the mutating one is the convenience that brings the key volume into entitled pods.
+// the enforcement; the mutating one is the convenience that brings the scheduling gate into pods under a licence, and the
+// key volume into entitled ones.
 package webhooks
 
 import (
@@ -61,6 +62,11 @@ type Options struct {
 	PathSecret string
 	// Rights knows licences, grants and namespaces. Required.
 	Rights Rights
+	// OperatorUser is the user name of the operator's account, system:serviceaccount:NAMESPACE:NAME, which alone removes the
+	// scheduling gate of pods that wait. Required.
+	OperatorUser string
+	// Seats knows who holds seats. Optional: without it, nothing is refused for want of room; pods wait instead.
+	Seats Seats
 	// Denials is told of every denial that is not of a dry run. Required.
 	Denials Denials
 	// Clock tells the time at which is decided. Optional, default the real one.
@@ -115,10 +121,10 @@ func hook(h admission.Handler) *admission.Webhook {
 }
 
 func newDecider(o Options) (*decider, error) {
-	if o.Rights == nil || o.Denials == nil {
-		return nil, errors.New("webhooks need Rights and Denials")
+	if o.Rights == nil || o.Denials == nil || o.OperatorUser == "" {
+		return nil, errors.New("webhooks need Rights, Denials and OperatorUser")
 	}
-	d := &decider{rights: o.Rights, denials: o.Denials, clock: o.Clock, timeout: o.LookupTimeout, metrics: newMetrics()}
+	d := &decider{rights: o.Rights, seats: o.Seats, operator: o.OperatorUser, denials: o.Denials, clock: o.Clock, timeout: o.LookupTimeout, metrics: newMetrics()}
 	if d.clock == nil {
 		d.clock = clock.RealClock{}
 	}

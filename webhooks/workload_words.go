@@ -17,12 +17,27 @@ func workloadMessage(kind string, denied []refusal) string {
 	return "modelrights: " + clip(strings.ToLower(kind), maxName) + strings.TrimPrefix(denialMessage(denied), "modelrights: pod")
 }
 
-// workloadWarnings tell of refusals, each in a line that says what is wrong and one that says what to do.
+// workloadWarnings tell of refusals, and of those that admission tolerates.
 func workloadWarnings(kind string, warned []refusal, truncated bool) []string {
 	kind = clip(kind, maxName)
+	lines := warningsOf(warned, func(r *refusal) string {
+		if r.tolerated {
+			return fmt.Sprintf("modelrights: pods of this %s are not entitled, and admitted all the same [%s]: ", kind, r.Reason)
+		}
+		return fmt.Sprintf("modelrights: pods of this %s will be denied [%s]: ", kind, r.Reason)
+	})
+	if truncated {
+		lines = append(lines, truncatedWarning(kind))
+	}
+	return lines
+}
+
+// warningsOf tells of refusals, each in a line that says what is wrong, after its head, and one that says what to do.
+func warningsOf(warned []refusal, head func(*refusal) string) []string {
 	var lines []string
 	told, more := map[string]bool{}, 0
-	for _, r := range warned {
+	for i := range warned {
+		r := &warned[i]
 		text := r.Message + r.remedy
 		if told[text] {
 			continue
@@ -32,17 +47,13 @@ func workloadWarnings(kind string, warned []refusal, truncated bool) []string {
 			continue
 		}
 		told[text] = true
-		head := fmt.Sprintf("modelrights: pods of this %s will be denied [%s]: ", kind, r.Reason)
-		lines = append(lines, clip(head+clip(r.place, maxWarning/3)+": "+r.Message, maxWarning))
+		lines = append(lines, clip(head(r)+clip(r.place, maxWarning/3)+": "+r.Message, maxWarning))
 		if r.remedy != "" {
 			lines = append(lines, clip("modelrights: "+r.remedy, maxWarning))
 		}
 	}
 	if more > 0 {
 		lines = append(lines, fmt.Sprintf("modelrights: and %d more", more))
-	}
-	if truncated {
-		lines = append(lines, truncatedWarning(kind))
 	}
 	return lines
 }

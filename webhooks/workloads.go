@@ -99,7 +99,7 @@ func (w *workloadValidator) Handle(ctx context.Context, req admission.Request) (
 	v := w.decide(ctx, req.Namespace, func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
 		return verdict{uses: decideFound(found, req.Namespace, labels, s, now)}
 	})
-	if v.lookupFailed() {
+	if v.lookupFailed() && v.denied() {
 		return w.unchecked(&req)
 	}
 	return w.answer(&req, v, result.Truncated)
@@ -194,9 +194,11 @@ func (w *workloadValidator) answer(req *admission.Request, v verdict, truncated 
 		if u.Kind == "" {
 			r.place = u.Field
 		}
-		if w.denies(req, u.Reason) {
+		switch {
+		case r.silent():
+		case !r.tolerated && w.denies(req, u.Reason):
 			denied = append(denied, r)
-		} else {
+		default:
 			warned = append(warned, r)
 		}
 	}

@@ -25,7 +25,7 @@ import (
 // workloadHook is the webhook for workloads, as the server would serve it.
 func workloadHook(t testing.TB, rights *fakeRights, deny bool) *workloadValidator {
 	t.Helper()
-	d, err := newDecider(Options{Rights: rights, Denials: &recordedDenials{}, Clock: clocktesting.NewFakePassiveClock(now)})
+	d, err := newDecider(Options{Rights: rights, OperatorUser: operatorUser, Denials: &recordedDenials{}, Clock: clocktesting.NewFakePassiveClock(now)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestLargeWorkloadsSaySo(t *testing.T) {
 func TestWorkloadsAreServedLikePods(t *testing.T) {
 	secret := strings.Repeat("s", minSecret)
 	mux := muxServer{http.NewServeMux()}
-	if err := Register(mux, Options{PathSecret: secret, Rights: knows(t, code().Obj()), Denials: &recordedDenials{}}); err != nil {
+	if err := Register(mux, Options{PathSecret: secret, Rights: knows(t, code().Obj()), OperatorUser: operatorUser, Denials: &recordedDenials{}}); err != nil {
 		t.Fatal(err)
 	}
 	review := func(path string) int {

@@ -31,6 +31,7 @@ import (
 	"modelrights.dev/modelrights/internal/keys"
 	"modelrights.dev/modelrights/internal/keyservice"
 	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/internal/seatbook"
 	"modelrights.dev/modelrights/internal/servingcert"
 	"modelrights.dev/modelrights/internal/trustedtime"
 	"modelrights.dev/modelrights/internal/version"
@@ -81,7 +82,11 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	}
 	source := keys.NewSecretSource(mgr.GetAPIReader(), o.namespace)
 	recorder := mgr.GetEventRecorder(component)
-	coverage, err := addWebhooks(ctx, mgr, o, now, keeper, store, webhooks.NewReporter(log, recorder), ready)
+	seats, err := addSeatView(ctx, mgr, ready)
+	if err != nil {
+		return nil, err
+	}
+	coverage, err := addWebhooks(ctx, mgr, o, now, keeper, store, seats, webhooks.NewReporter(log, recorder), ready)
 	if err != nil {
 		return nil, err
 	}
@@ -201,20 +206,49 @@ func addStore(ctx context.Context, mgr manager.Manager, o options, ready *readin
 	return store, nil
 }
 
+// user is the user name of the operator's account, as API servers have it.
+func (o options) user() string {
+	return "system:serviceaccount:" + o.namespace + ":" + o.serviceAccount
+}
+
+// addSeatView shows every replica the seat ledgers, as the cache has them.
+func addSeatView(ctx context.Context, mgr manager.Manager, ready *readiness) (*seatbook.View, error) {
+	view := seatbook.NewView()
+	waitForSync, err := view.Watch(ctx, mgr.GetCache())
+	if err != nil {
+		return nil, fmt.Errorf("watching the seat ledgers: %w", err)
+	}
+	synced := make(chan struct{})
+	ready.addChannel("seats-synced", synced)
+	err = mgr.Add(everyReplica(func(ctx context.Context) error {
+		if !waitForSync(ctx) {
+			return fmt.Errorf("waiting for the seat ledgers: %w", context.Cause(ctx))
+		}
+		close(synced)
+		return nil
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("adding the view of the seat ledgers: %w", err)
+	}
+	return view, nil
+}
+
 // addWebhooks serves the webhooks under paths that only the API server is told, and keeps the configurations by which it
 // is told so. What it returns knows which licences they cover.
-func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now clock.PassiveClock, keeper *servingcert.Keeper, store *rights.Store, denials webhooks.Denials, ready *readiness) (controllers.Coverage, error) {
+func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now clock.PassiveClock, keeper *servingcert.Keeper, store *rights.Store, seats *seatbook.View, denials webhooks.Denials, ready *readiness) (controllers.Coverage, error) {
 	secret, err := webhookpath.Ensure(ctx, mgr.GetAPIReader(), mgr.GetClient(), o.namespace)
 	if err != nil {
 		return nil, err
 	}
 	err = webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
-		PathSecret: secret,
-		Rights:     store,
-		Denials:    denials,
-		Clock:      now,
-		Metrics:    metrics.Registry,
-		Workloads:  webhooks.WorkloadOptions{Table: o.workloads(), DenyCustom: o.denyCustomWorkloads},
+		PathSecret:   secret,
+		Rights:       store,
+		Seats:        seats,
+		OperatorUser: o.user(),
+		Denials:      denials,
+		Clock:        now,
+		Metrics:      metrics.Registry,
+		Workloads:    webhooks.WorkloadOptions{Table: o.workloads(), DenyCustom: o.denyCustomWorkloads},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("registering the webhooks: %w", err)

@@ -63,6 +63,9 @@ func (d Decision) Governed() bool { return d.Reason != v1alpha1.ReasonNotGoverne
 // Refused says whether nothing entitles to the use of a governed image. Admission may tolerate it.
 func (d Decision) Refused() bool { return d.Governed() && !d.Entitled() }
 
+// Relaxed says whether every licence that covers the image only watches, so that admission refuses nothing.
+func (d Decision) Relaxed() bool { return relaxed(d.Enforcement) }
+
 // Decide says whether a pod may use an image at a moment. Of the licences that cover the image it takes the first by
 // name that entitles, with the first grant by name that does. A refusal speaks of the licence and grant that got
 // furthest along the chain of checks, so that what it says is the last thing missing. Its cost depends on the licences

@@ -151,11 +151,11 @@ func FuzzExplain(f *testing.F) {
 
 // TestExplanationIsTheDecision goes through snapshots of every kind, ties included.
 func TestExplanationIsTheDecision(t *testing.T) {
-	for shape := uint16(0); shape < 1<<14; shape += 5 {
-		s := shapedSnapshot(t, shape)
+	for shape := 0; shape < 1<<16; shape += 19 {
+		s := shapedSnapshot(t, uint16(shape))
 		for _, image := range []string{chatImage, chatImage + "@" + index, chatImage + "@" + forged} {
 			for _, at := range []time.Time{now, now.Add(2 * time.Hour)} {
-				checkExplained(t, Request{Image: image, Namespace: "ml-prod", ServiceAccount: "llm"}, s, at)
+				checkExplained(t, Request{Image: image, Namespace: "ml-prod", ServiceAccount: "llm", Held: shape%2 == 1}, s, at)
 			}
 		}
 	}
@@ -233,6 +233,15 @@ func shapedSnapshot(t testing.TB, shape uint16) *Snapshot {
 	}
 	if on(8) {
 		gb = gb.Purpose(v1alpha1.PurposeCommercial)
+	}
+	if on(14) {
+		a = a.NotAfter(now.Add(-time.Hour)).Grace(2 * time.Hour)
+		gb = gb.NotAfter(now).Grace(time.Hour)
+	}
+	if on(15) {
+		b = b.Enforcement(v1alpha1.EnforcementWarn)
+		c = c.Suspended()
+		ga = ga.NotBefore(now.Add(time.Hour))
 	}
 	objects := []any{a.Obj()}
 	if on(9) {

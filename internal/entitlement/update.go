@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/images"
@@ -16,6 +17,13 @@ import (
 // one: a pod whose licence was revoked can still be scaled down and deleted.
 func ChangesAnything(old, updated *corev1.PodSpec) bool {
 	return len(changedUses(old, updated)) > 0 || len(changedKeyVolumes(old, updated)) > 0
+}
+
+// Resizes says whether an update changes what a pod requests.
+func Resizes(old, updated *corev1.PodSpec) bool {
+	same := func(a, b corev1.Container) bool { return equality.Semantic.DeepEqual(a.Resources, b.Resources) }
+	return !equality.Semantic.DeepEqual(old.Resources, updated.Resources) ||
+		!slices.EqualFunc(old.Containers, updated.Containers, same) || !slices.EqualFunc(old.InitContainers, updated.InitContainers, same)
 }
 
 // DecideUpdate decides on what an update changes in a pod, and on nothing else: images that were not in the same place

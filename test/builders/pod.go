@@ -60,6 +60,12 @@ func (b *PodBuilder) Created(t time.Time) *PodBuilder {
 	return b
 }
 
+// Deleted marks the pod as being deleted since then.
+func (b *PodBuilder) Deleted(t time.Time) *PodBuilder {
+	b.obj.DeletionTimestamp = &metav1.Time{Time: t}
+	return b
+}
+
 // Gate adds scheduling gates; without a name, v1alpha1.SeatGate, as the webhook does.
 func (b *PodBuilder) Gate(names ...string) *PodBuilder {
 	if len(names) == 0 {

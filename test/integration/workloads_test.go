@@ -159,7 +159,7 @@ func startWorkloads(ctx context.Context) *workloadsWorld {
 	Expect(err).NotTo(HaveOccurred())
 	w.rights = &slowRights{Store: store}
 	Expect(webhooks.Register(w.server, webhooks.Options{
-		PathSecret: pathSecret, Rights: w.rights, Denials: webhooks.NewReporter(&submitted{}, mgr.GetEventRecorder("modelrights-operator")),
+		PathSecret: pathSecret, Rights: w.rights, OperatorUser: "modelrights-operator", Denials: webhooks.NewReporter(&submitted{}, mgr.GetEventRecorder("modelrights-operator")),
 		Workloads: webhooks.WorkloadOptions{Table: workloads.Default()},
 	})).To(Succeed())
 	rules := &controllers.WorkloadRules{Client: mgr.GetClient(), Groups: workloads.Default().Groups()}
