@@ -121,7 +121,7 @@ func (l *Ledger) Holders() []Holder {
 	return out
 }
 
-// Pods are the UIDs of all holders, in no order that means anything.
+// Pods are the UIDs of all holders, sorted.
 func (l *Ledger) Pods() []types.UID {
 	out := make([]types.UID, len(l.holders))
 	for i := range l.holders {
