@@ -77,6 +77,10 @@ func addMetrics(t *testing.T, path string, declared map[string]metric) {
 		if !ok || !isPrometheus(selector) {
 			return true
 		}
+		if selector.Sel.Name == "NewDesc" {
+			addDescribed(t, path, call, declared)
+			return true
+		}
 		kind := constructor.FindStringSubmatch(selector.Sel.Name)
 		if kind == nil {
 			return true
@@ -88,6 +92,20 @@ func addMetrics(t *testing.T, path string, declared map[string]metric) {
 		declared[nameOf(t, path, call.Args[0])] = m
 		return true
 	})
+}
+
+// addDescribed adds a metric of a collector of its own. By their names, those that only grow end in _total.
+func addDescribed(t *testing.T, path string, call *ast.CallExpr, declared map[string]metric) {
+	t.Helper()
+	names := texts(t, call.Args[0])
+	if len(names) != 1 {
+		t.Fatalf("%s: the name of a metric is not one literal: it has the literals %v", path, names)
+	}
+	m := metric{Type: "gauge", Labels: strings.Join(texts(t, call.Args[2]), ", ")}
+	if strings.HasSuffix(names[0], "_total") {
+		m.Type = "counter"
+	}
+	declared[names[0]] = m
 }
 
 func isPrometheus(selector *ast.SelectorExpr) bool {
