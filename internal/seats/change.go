@@ -136,7 +136,12 @@ type End struct {
 
 // GiveBack gives back the seat of a pod that is still gated: nothing was used. A holder that is bound or Released is
 // gated no more and keeps its seat, with the reason Admitted: use End for it.
-type GiveBack struct{ Pod types.UID }
+type GiveBack struct {
+	Pod types.UID
+	// Until, where it is not zero, is the end that Expire set before the pod was touched: a seat with another end, or none, was
+	// taken since, and stays. Without it, a giver that was held up could take away the seat of a pod that runs.
+	Until time.Time
+}
 
 // Apply carries out changes one after another.
 func (l *Ledger) Apply(changes ...Change) []Result {

@@ -230,6 +230,11 @@ func (c GiveBack) apply(l *Ledger) Result {
 		r.Kind = Kind(h.kind)
 		return r
 	}
+	if h := &l.holders[i]; !c.Until.IsZero() && h.until != second(c.Until) {
+		r := refuse(v1alpha1.ReasonAdmitted, "pod %s has taken its seat anew", c.Pod)
+		r.Kind = Kind(h.kind)
+		return r
+	}
 	shown := l.show(&l.holders[i])
 	l.remove(i)
 	return Result{Ended: &Ended{Holder: shown}, Changed: true}
