@@ -1,13 +1,25 @@
 package controllers
 
 import (
-	"slices"
-	"unique"
-
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
+
+// grantsShare is what the grants in the cache have in common. What a grant has a pointer to is kept as slices of one.
+var grantsShare = struct {
+	labels     sharedMaps[map[string]string, string, string]
+	limits     sharedMaps[corev1.ResourceList, corev1.ResourceName, resource.Quantity]
+	subjects   sharedSlices[v1alpha1.GrantSubject]
+	conditions sharedSlices[metav1.Condition]
+	selectors  sharedSlices[metav1.LabelSelector]
+	times      sharedSlices[metav1.Time]
+	durations  sharedSlices[metav1.Duration]
+	seats      sharedSlices[v1alpha1.SeatStatus]
+	usage      sharedSlices[v1alpha1.UsageStatus]
+}{labels: newSharedMaps[map[string]string](), limits: newSharedMaps[corev1.ResourceList]()}
 
 // TrimGrant is a cache transform that leaves of a grant what decisions and statuses need, since a large cluster has a
 // hundred thousand of them. What grants have in common, which is nearly all that they say, they share in memory. A grant
@@ -18,28 +30,27 @@ func TrimGrant(object any) (any, error) {
 		return object, nil
 	}
 	grant.ManagedFields, grant.Annotations = nil, nil
+	grant.Labels = grantsShare.labels.one(grant.Labels)
 	for _, s := range []*string{&grant.Kind, &grant.APIVersion, &grant.Namespace, &grant.Spec.LicenseName} {
 		*s = shared(*s)
 	}
-	grant.Spec.Action, grant.Spec.Purpose = shared(grant.Spec.Action), shared(grant.Spec.Purpose)
-	grant.Spec.Subjects = slices.Clone(grant.Spec.Subjects)
-	for i := range grant.Spec.Subjects {
-		subject := &grant.Spec.Subjects[i]
-		subject.Kind, subject.Name = shared(subject.Kind), shared(subject.Name)
-	}
-	grant.Status.Conditions = trimConditions(grant.Status.Conditions)
+	spec, status := &grant.Spec, &grant.Status
+	spec.Action, spec.Purpose = shared(spec.Action), shared(spec.Purpose)
+	spec.Subjects = grantsShare.subjects.one(spec.Subjects)
+	spec.PodSelector = sharedPart(&grantsShare.selectors, spec.PodSelector)
+	spec.Limits = grantsShare.limits.one(spec.Limits)
+	spec.NotBefore, spec.NotAfter = sharedPart(&grantsShare.times, spec.NotBefore), sharedPart(&grantsShare.times, spec.NotAfter)
+	spec.GracePeriod = sharedPart(&grantsShare.durations, spec.GracePeriod)
+	status.Conditions = grantsShare.conditions.one(status.Conditions)
+	status.Expires = sharedPart(&grantsShare.times, status.Expires)
+	status.Seats, status.Usage = sharedPart(&grantsShare.seats, status.Seats), sharedPart(&grantsShare.usage, status.Usage)
 	return grant, nil
 }
 
-// trimConditions copies them without the room that decoding left, and shares their texts.
-func trimConditions(conditions []metav1.Condition) []metav1.Condition {
-	kept := slices.Clone(conditions)
-	for i := range kept {
-		c := &kept[i]
-		c.Type, c.Status, c.Reason, c.Message = shared(c.Type), shared(c.Status), shared(c.Reason), shared(c.Message)
+// sharedPart is the copy of what a pointer points to that all share.
+func sharedPart[T any](among *sharedSlices[T], part *T) *T {
+	if part == nil {
+		return nil
 	}
-	return slices.Clip(kept)
+	return &among.one([]T{*part})[0]
 }
-
-// shared is the one copy of a string that all who ask for it have while any of them is new.
-func shared[S ~string](s S) S { return unique.Make(s).Value() }

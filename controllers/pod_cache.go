@@ -1,8 +1,14 @@
 package controllers
 
 import (
-	corev1 "k8s.io/api/core/v1"
+	"slices"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/images"
 )
 
@@ -15,38 +21,105 @@ const (
 	annotationCut = "modelrights.dev/cut"
 )
 
-// TrimPod is a cache transform that leaves of a pod what decisions and audit entries need, since a large cluster has
-// tens of thousands of them: images, volumes and mounts, account and labels, owner, conditions, and the digests that the
-// node reports. Commands, arguments and variables are kept where images are looked for in them, up to 16 KiB; of a pod with
-// more nothing can be decided by the cache (isCut). A pod from the cache must never be written back whole.
+// podsShare is what the pods in the cache have in common: those of a workload nearly all that is kept of them.
+var podsShare = struct {
+	labels, selectors sharedMaps[map[string]string, string, string]
+	overheads         sharedMaps[corev1.ResourceList, corev1.ResourceName, resource.Quantity]
+	owners            sharedSlices[metav1.OwnerReference]
+	volumes           sharedSlices[corev1.Volume]
+	containers        sharedSlices[corev1.Container]
+	ephemerals        sharedSlices[corev1.EphemeralContainer]
+	statuses          sharedSlices[corev1.ContainerStatus]
+	gates             sharedSlices[corev1.PodSchedulingGate]
+	claims            sharedSlices[corev1.PodResourceClaim]
+	resources         sharedSlices[corev1.ResourceRequirements]
+	priorities        sharedSlices[int32]
+}{
+	labels: newSharedMaps[map[string]string](), selectors: newSharedMaps[map[string]string](),
+	overheads: newSharedMaps[corev1.ResourceList](),
+}
+
+// keptConditions are the conditions of pods, besides our own, that are read from the cache.
+var keptConditions = []corev1.PodConditionType{corev1.PodScheduled}
+
+// keptAnnotations are those that say how large a group is, with which a pod starts together.
+var keptAnnotations = []string{
+	"leaderworkerset.sigs.k8s.io/size", "kueue.x-k8s.io/pod-group-total-count",
+}
+
+// TrimPod is a cache transform that leaves of a pod what decisions, seats and audit entries need, since a large cluster
+// has tens of thousands of them: images, what is requested, our volumes and their mounts, gates, account and labels,
+// owner, our conditions, and the digests that the node reports. Commands, arguments and variables are kept where images
+// are looked for in them, up to 16 KiB; of a pod with more nothing can be decided by the cache (isCut). What pods have in
+// common they share. A pod from the cache must never be written back whole.
 func TrimPod(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
 		return object, nil
 	}
 	texts := images.NamesSchemes(&pod.Spec)
-	pod.ManagedFields = nil
-	pod.Annotations = nil
-	if texts && textBytes(&pod.Spec) > maxCachedText {
-		texts = false
-		pod.Annotations = map[string]string{annotationCut: "true"}
-	}
+	cut := texts && textBytes(&pod.Spec) > maxCachedText
+	trimPodMeta(&pod.ObjectMeta, cut)
+	texts = texts && !cut
+	spec, status := &pod.Spec, &pod.Status
+	volumes := trimVolumes(spec.Volumes)
 	pod.Status = corev1.PodStatus{
-		Phase:                      pod.Status.Phase,
-		Conditions:                 pod.Status.Conditions,
-		InitContainerStatuses:      trimStatuses(pod.Status.InitContainerStatuses),
-		ContainerStatuses:          trimStatuses(pod.Status.ContainerStatuses),
-		EphemeralContainerStatuses: trimStatuses(pod.Status.EphemeralContainerStatuses),
+		Phase:                      status.Phase,
+		Conditions:                 trimPodConditions(status.Conditions),
+		InitContainerStatuses:      podsShare.statuses.one(trimStatuses(status.InitContainerStatuses)),
+		ContainerStatuses:          podsShare.statuses.one(trimStatuses(status.ContainerStatuses)),
+		EphemeralContainerStatuses: podsShare.statuses.one(trimStatuses(status.EphemeralContainerStatuses)),
 	}
 	pod.Spec = corev1.PodSpec{
-		ServiceAccountName:  pod.Spec.ServiceAccountName,
-		NodeName:            pod.Spec.NodeName,
-		Volumes:             trimVolumes(pod.Spec.Volumes),
-		InitContainers:      trimContainers(pod.Spec.InitContainers, texts),
-		Containers:          trimContainers(pod.Spec.Containers, texts),
-		EphemeralContainers: trimEphemeral(pod.Spec.EphemeralContainers, texts),
+		ServiceAccountName:  shared(spec.ServiceAccountName),
+		NodeName:            shared(spec.NodeName),
+		NodeSelector:        podsShare.selectors.one(spec.NodeSelector),
+		Volumes:             podsShare.volumes.one(volumes),
+		InitContainers:      podsShare.containers.one(trimContainers(spec.InitContainers, volumes, texts)),
+		Containers:          podsShare.containers.one(trimContainers(spec.Containers, volumes, texts)),
+		EphemeralContainers: podsShare.ephemerals.one(trimEphemeral(spec.EphemeralContainers, volumes, texts)),
+		SchedulingGates:     podsShare.gates.one(spec.SchedulingGates),
+		ResourceClaims:      podsShare.claims.one(spec.ResourceClaims),
+		Resources:           sharedPart(&podsShare.resources, spec.Resources),
+		Overhead:            podsShare.overheads.one(spec.Overhead),
+		Priority:            sharedPart(&podsShare.priorities, spec.Priority),
 	}
 	return pod, nil
+}
+
+// trimPodMeta leaves of annotations those that say how large a group is, and whether texts are missing.
+func trimPodMeta(meta *metav1.ObjectMeta, cut bool) {
+	var annotations map[string]string
+	for _, key := range keptAnnotations {
+		if value, ok := meta.Annotations[key]; ok {
+			if annotations == nil {
+				annotations = map[string]string{}
+			}
+			annotations[key] = value
+		}
+	}
+	if cut {
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[annotationCut] = "true"
+	}
+	meta.ManagedFields, meta.GenerateName = nil, ""
+	meta.Annotations, meta.Labels = podsShare.labels.one(annotations), podsShare.labels.one(meta.Labels)
+	meta.OwnerReferences = podsShare.owners.one(meta.OwnerReferences)
+	meta.Namespace = shared(meta.Namespace)
+}
+
+// trimPodConditions leaves ours and those that are read.
+func trimPodConditions(conditions []corev1.PodCondition) []corev1.PodCondition {
+	var kept []corev1.PodCondition
+	for _, c := range conditions {
+		if strings.HasPrefix(string(c.Type), v1alpha1.GroupVersion.Group+"/") || slices.Contains(keptConditions, c.Type) {
+			c.Type, c.Status, c.Reason = shared(c.Type), shared(c.Status), shared(c.Reason)
+			kept = append(kept, c)
+		}
+	}
+	return slices.Clip(kept)
 }
 
 // isCut says whether texts are missing from a cached pod that name images.
@@ -62,10 +135,12 @@ func trimVolumes(volumes []corev1.Volume) []corev1.Volume {
 	return kept
 }
 
-func trimContainers(containers []corev1.Container, texts bool) []corev1.Container {
+func trimContainers(containers []corev1.Container, volumes []corev1.Volume, texts bool) []corev1.Container {
 	kept := make([]corev1.Container, len(containers))
 	for i, c := range containers {
-		kept[i] = corev1.Container{Name: c.Name, Image: c.Image, VolumeMounts: c.VolumeMounts}
+		kept[i] = corev1.Container{
+			Name: c.Name, Image: c.Image, Resources: c.Resources, RestartPolicy: c.RestartPolicy, VolumeMounts: mountsOf(c.VolumeMounts, volumes),
+		}
 		if texts {
 			kept[i].Command, kept[i].Args, kept[i].Env = c.Command, c.Args, c.Env
 		}
@@ -73,14 +148,26 @@ func trimContainers(containers []corev1.Container, texts bool) []corev1.Containe
 	return kept
 }
 
-func trimEphemeral(containers []corev1.EphemeralContainer, texts bool) []corev1.EphemeralContainer {
+func trimEphemeral(containers []corev1.EphemeralContainer, volumes []corev1.Volume, texts bool) []corev1.EphemeralContainer {
 	kept := make([]corev1.EphemeralContainer, len(containers))
 	for i, c := range containers {
 		kept[i] = corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-			Name: c.Name, Image: c.Image, VolumeMounts: c.VolumeMounts,
+			Name: c.Name, Image: c.Image, VolumeMounts: mountsOf(c.VolumeMounts, volumes),
 		}}
 		if texts {
 			kept[i].Command, kept[i].Args, kept[i].Env = c.Command, c.Args, c.Env
+		}
+	}
+	return kept
+}
+
+// mountsOf leaves the mounts of the volumes that are kept. The others hold what differs between the pods of a workload:
+// the name of the volume with the token.
+func mountsOf(mounts []corev1.VolumeMount, volumes []corev1.Volume) []corev1.VolumeMount {
+	var kept []corev1.VolumeMount
+	for _, m := range mounts {
+		if slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) {
+			kept = append(kept, m)
 		}
 	}
 	return kept

@@ -4,11 +4,17 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 
+	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/images"
 	"modelrights.dev/modelrights/test/builders"
 )
@@ -80,9 +86,54 @@ func TestTrimPodKeepsDigests(t *testing.T) {
 	}
 }
 
+// TestTrimPodKeepsWhatSeatsNeed: what a pod counts for, its turn, its group, and whether it waits.
+func TestTrimPodKeepsWhatSeatsNeed(t *testing.T) {
+	full := builders.Pod("ml", "llm").InitContainer("proxy", "envoy").Container("server", chatImage).KeyVolume("chat", "server").EmptyDir("scratch", "server").
+		Annotation("leaderworkerset.sigs.k8s.io/size", "4").Annotation("kueue.x-k8s.io/pod-group-total-count", "8").Annotation("other", "x").Obj()
+	gpus := corev1.ResourceRequirements{Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("2")}, Claims: []corev1.ResourceClaim{{Name: "mig"}}}
+	spec := &full.Spec
+	spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.SeatGate}, {Name: "other"}}
+	spec.InitContainers[0].RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
+	spec.InitContainers[0].Resources, spec.Containers[0].Resources, spec.Resources = gpus, gpus, &gpus
+	spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "mig", ResourceClaimName: ptr.To("a")}}
+	spec.Overhead = corev1.ResourceList{"cpu": resource.MustParse("250m")}
+	spec.Priority, spec.NodeSelector = ptr.To[int32](7), map[string]string{"zone": "a"}
+	full.Status.Conditions = []corev1.PodCondition{
+		{Type: v1alpha1.PodConditionLicensed, Status: "True", Message: "marks"}, {Type: corev1.PodReady, Status: "True"}, {Type: corev1.PodScheduled, Status: "True"},
+	}
+
+	kept := trimmed(t, full)
+	want := full.DeepCopy()
+	want.Annotations = map[string]string{"leaderworkerset.sigs.k8s.io/size": "4", "kueue.x-k8s.io/pod-group-total-count": "8"}
+	want.Status.Conditions = []corev1.PodCondition{full.Status.Conditions[0], full.Status.Conditions[2]}
+	want.Spec.Volumes = slices.DeleteFunc(want.Spec.Volumes, func(v corev1.Volume) bool { return v.EmptyDir != nil })
+	for _, containers := range [][]corev1.Container{want.Spec.InitContainers, want.Spec.Containers} {
+		for i := range containers {
+			containers[i].VolumeMounts = slices.DeleteFunc(containers[i].VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "scratch" })
+		}
+	}
+	if !equality.Semantic.DeepEqual(kept, want) {
+		t.Errorf("kept is not what is wanted (-want +got):\n%s", cmp.Diff(want, kept))
+	}
+}
+
+// TestCachedPodsShare: the pods of a workload share what they have in common, and no others do.
+func TestCachedPodsShare(t *testing.T) {
+	workload := func(name, image string) *corev1.Pod {
+		return trimmed(t, builders.Pod("ml", name).Label("app", "chat").Container("server", image).EmptyDir("token-"+name, "server").Obj())
+	}
+	a, b, other := workload("a", chatImage), workload("b", chatImage), workload("c", otherImage)
+	if &a.Spec.Containers[0] != &b.Spec.Containers[0] {
+		t.Error("two pods of a workload have a copy each of their containers")
+	}
+	if other.Spec.Containers[0].Image != otherImage || b.Name != "b" {
+		t.Errorf("pod %s has image %s, pod %s another name", other.Name, other.Spec.Containers[0].Image, b.Name)
+	}
+}
+
 // TestCachedPodsAreSmall: what a cached pod takes, which large clusters have tens of thousands of.
 func TestCachedPodsAreSmall(t *testing.T) {
-	const pods, limit = 2000, 6 << 10
+	const pods, limit = 2000, 2 << 10
 	kept := make([]*corev1.Pod, pods)
 	var before, after runtime.MemStats
 	runtime.GC()
