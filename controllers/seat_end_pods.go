@@ -28,7 +28,7 @@ type SeatPods struct {
 	live        map[types.UID]*corev1.Pod
 	gone        map[types.UID]gonePod
 	pruned      time.Time
-	holds       func(types.UID) bool
+	ledgers     SeatHolders
 	subscribers []func(types.UID)
 }
 
@@ -38,9 +38,15 @@ type gonePod struct {
 	pod  *corev1.Pod
 }
 
-// NewSeatPods returns a tracker that knows no pod yet. Holds says whether a ledger names a pod.
-func NewSeatPods(now clock.PassiveClock, holds func(types.UID) bool) *SeatPods {
-	return &SeatPods{clock: now, holds: holds, live: map[types.UID]*corev1.Pod{}, gone: map[types.UID]gonePod{}, pruned: now.Now()}
+// SeatHolders knows which pods hold seats.
+type SeatHolders interface {
+	// LicensesOf are the licences that a pod holds seats of.
+	LicensesOf(pod types.UID) []string
+}
+
+// NewSeatPods returns a tracker that knows no pod yet.
+func NewSeatPods(now clock.PassiveClock, ledgers SeatHolders) *SeatPods {
+	return &SeatPods{clock: now, ledgers: ledgers, live: map[types.UID]*corev1.Pod{}, gone: map[types.UID]gonePod{}, pruned: now.Now()}
 }
 
 // Watch registers the tracker with the informer of pods. What it returns says whether the first list has arrived.
@@ -136,6 +142,8 @@ func (p *SeatPods) note(pod *corev1.Pod, gone bool) (changed bool, subscribers [
 	p.prune(last.since)
 	return true, p.subscribers
 }
+
+func (p *SeatPods) holds(uid types.UID) bool { return len(p.ledgers.LicensesOf(uid)) > 0 }
 
 // prune forgets pods that are gone for a while and that no ledger names.
 func (p *SeatPods) prune(now time.Time) {

@@ -86,6 +86,7 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	keeping := newSeatKeeping(mgr, seats)
 	coverage, err := addWebhooks(ctx, mgr, o, now, keeper, store, seats, webhooks.NewReporter(log, recorder), ready)
 	if err != nil {
 		return nil, err
@@ -94,6 +95,9 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 		return nil, err
 	}
 	if err := addControllers(ctx, mgr, o, now, store, log, source, coverage); err != nil {
+		return nil, err
+	}
+	if err := addSeatEnds(ctx, mgr, now, keeping, log); err != nil {
 		return nil, err
 	}
 	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
@@ -221,8 +225,8 @@ func addSeatView(ctx context.Context, mgr manager.Manager, ready *readiness) (*s
 	synced := make(chan struct{})
 	ready.addChannel("seats-synced", synced)
 	err = mgr.Add(everyReplica(func(ctx context.Context) error {
-		if !waitForSync(ctx) {
-			return fmt.Errorf("waiting for the seat ledgers: %w", context.Cause(ctx))
+		if err := waitForSync(ctx); err != nil {
+			return err
 		}
 		close(synced)
 		return nil

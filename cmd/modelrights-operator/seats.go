@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/seatbook"
+)
+
+// seatKeeping is what all share who give, take or look at seats.
+type seatKeeping struct {
+	view  *seatbook.View
+	book  *seatbook.Book
+	queue *controllers.SeatQueue
+}
+
+func newSeatKeeping(mgr manager.Manager, view *seatbook.View) seatKeeping {
+	return seatKeeping{
+		view:  view,
+		book:  seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Registerer: metrics.Registry}),
+		queue: controllers.NewSeatQueue(),
+	}
+}
+
+// addSeatEnds ends seats, and says in status and metrics what is in use.
+func addSeatEnds(ctx context.Context, mgr manager.Manager, now clock.PassiveClock, keeping seatKeeping, log *audit.Log) error {
+	pods := controllers.NewSeatPods(now, keeping.view)
+	ends := &controllers.SeatEndReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledgers: keeping.view, Book: keeping.book, Pods: pods,
+		Audit: log, Events: mgr.GetEventRecorder(component), Clock: now,
+	}
+	if err := ends.SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("adding the controller of the ends of seats: %w", err)
+	}
+	status := &controllers.SeatStatusReconciler{Client: mgr.GetClient(), Ledgers: keeping.view, Queue: keeping.queue, Pods: pods, Clock: now}
+	if err := status.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the controller of the status of seats: %w", err)
+	}
+	if _, err := controllers.NewSeatMetrics(metrics.Registry, keeping.view, keeping.queue, now, mgr.Elected()); err != nil {
+		return fmt.Errorf("registering the metrics of seats: %w", err)
+	}
+	return nil
+}
