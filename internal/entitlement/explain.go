@@ -37,6 +37,8 @@ type GrantExplanation struct {
 	Name string `json:"name"`
 	// Checks are those between pod, licence and grant.
 	Checks []Check `json:"checks"`
+	// Seats are the grant's limits and who uses them; nil where there is nothing to say.
+	Seats *SeatExplanation `json:"seats,omitempty"`
 }
 
 // LicenseExplanation says what became of one image of a licence that covers the reference.
@@ -47,6 +49,8 @@ type LicenseExplanation struct {
 	Repository string `json:"repository"`
 	// Checks are those between pod and licence. The last, Grant, is whether any grant entitles.
 	Checks []Check `json:"checks"`
+	// Seats are the licence's limits and who uses them; nil where there is nothing to say.
+	Seats *SeatExplanation `json:"seats,omitempty"`
 	// Grants are the grants of the licence in the pod's namespace, by name. They are not reached where an earlier check
 	// failed.
 	Grants []GrantExplanation `json:"grants,omitempty"`
@@ -123,7 +127,10 @@ func failed(name string, d Decision) Check {
 
 // explainLicense is decideLicense in many words: every grant is asked, also after one that entitles.
 func explainLicense(q *question, s *Snapshot) (LicenseExplanation, Decision, int) {
-	e := LicenseExplanation{Name: q.license.Name, Repository: q.licensedImage().Repository}
+	e := LicenseExplanation{
+		Name: q.license.Name, Repository: q.licensedImage().Repository,
+		Seats: explainSeats(q.license.Spec.Terms.Limits, q.license.Spec.Terms.Overage, q.license.Status.Seats),
+	}
 	d := Decision{Request: q.Request, License: q.license.ModelLicense}
 	stage := 0
 	for _, check := range licenseChecks {
@@ -171,7 +178,7 @@ func explainLicense(q *question, s *Snapshot) (LicenseExplanation, Decision, int
 }
 
 func explainGrant(q *question, g *grant, reached bool) (GrantExplanation, v1alpha1.Reason, int) {
-	e := GrantExplanation{Name: g.Name}
+	e := GrantExplanation{Name: g.Name, Seats: explainSeats(g.Spec.Limits, "", g.Status.Seats)}
 	stage := 0
 	var reason v1alpha1.Reason
 	for _, check := range grantChecks {

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,18 +42,44 @@ func explain(s *subject, seen *view.View, now time.Time) Explanation {
 	if s.spec != nil {
 		pod := s.decidedPod(seen)
 		for _, refusal := range entitlement.DecideKeyVolumes(pod, seen.Snapshot, now) {
-			e.Volumes = append(e.Volumes, RefusedVolume{
-				Path: refusal.Field, License: refusal.License, Reason: string(refusal.Reason),
-				Message: refusal.Message, Remedy: refusal.Remedy, Fixer: entitlement.FixerOf(refusal.Reason),
-			})
+			e.Volumes = append(e.Volumes, refusedField(refusal))
+			e.Verdict = Refused
+		}
+		for _, refusal := range refusedAtCreation(s, pod, seen, now) {
+			e.Fields = append(e.Fields, refusedField(refusal))
 			e.Verdict = Refused
 		}
 	}
 	return e
 }
 
+func refusedField(refusal entitlement.Refusal) RefusedField {
+	return RefusedField{
+		Path: refusal.Field, License: refusal.License, Reason: string(refusal.Reason),
+		Message: refusal.Message, Remedy: refusal.Remedy, Fixer: entitlement.FixerOf(refusal.Reason),
+	}
+}
+
+// refusedAtCreation is what keeps a pod that is yet to be made from waiting for its seats. What the mutating webhook adds
+// is no reason.
+func refusedAtCreation(s *subject, pod entitlement.Pod, seen *view.View, now time.Time) []entitlement.Refusal {
+	if s.pod != nil || pod.Spec.NodeName == "" {
+		return nil
+	}
+	return slices.DeleteFunc(entitlement.DecideStart(pod, entitlement.DecidePod(pod, seen.Snapshot, now)), func(r entitlement.Refusal) bool {
+		return r.Reason != v1alpha1.ReasonNodeNameSet
+	})
+}
+
 func (s *subject) decidedPod(seen *view.View) entitlement.Pod {
-	return entitlement.Pod{Namespace: s.namespace, NamespaceLabels: seen.NamespaceLabels(s.namespace), Labels: s.labels, Spec: s.spec}
+	return entitlement.Pod{Namespace: s.namespace, NamespaceLabels: seen.NamespaceLabels(s.namespace), Labels: s.labels, Spec: s.spec, Held: s.held()}
+}
+
+// held says whether the pod has its seats, by its condition.
+func (s *subject) held() bool {
+	return s.pod != nil && slices.ContainsFunc(s.pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == v1alpha1.PodConditionLicensed && c.Status == corev1.ConditionTrue
+	})
 }
 
 func explainPlace(s *subject, p place, seen *view.View, now time.Time) ExplainedReference {
@@ -69,6 +96,7 @@ func explainPlace(s *subject, p place, seen *view.View, now time.Time) Explained
 	request := entitlement.Request{
 		Image: p.Image, Namespace: s.namespace, NamespaceLabels: seen.NamespaceLabels(s.namespace),
 		ServiceAccount: s.account, PodLabels: s.labels,
+		Held: s.held(), Spec: s.spec,
 	}
 	if pinned := pinnedAtCreation(s, p, seen, now); pinned != "" {
 		r.Original, request.Image = p.Image, pinned

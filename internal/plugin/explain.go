@@ -50,7 +50,7 @@ Verdicts:
 
   Entitled     a licence and a grant cover the use
   NotGoverned  neither a licence nor the installation speaks of the image
-  Refused      a pod with the image is denied at admission, and gets no key
+  Refused      a pod with the image is denied at admission, unless its licences only watch, and gets no key
   Unknown      you cannot see all that the decision depends on
   Unresolved   the reference holds a placeholder: render the manifest first
 
@@ -233,14 +233,14 @@ func references(n int) string {
 	return fmt.Sprintf("%d references", n)
 }
 
-// countVerdicts counts references, and refused key volumes.
+// countVerdicts counts references, and refused fields.
 func countVerdicts(list *ExplanationList) map[Verdict]int {
 	counts := map[Verdict]int{}
 	for _, item := range list.Items {
 		for _, r := range item.References {
 			counts[r.Verdict]++
 		}
-		counts[Refused] += len(item.Volumes)
+		counts[Refused] += len(item.Volumes) + len(item.Fields)
 	}
 	return counts
 }

@@ -3,9 +3,12 @@ package plugin
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
+	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/images"
 )
@@ -19,17 +22,22 @@ type explanationPrinter struct {
 
 // checkTexts say what each check asks, in the order and by the names that entitlement has.
 var checkTexts = map[string]string{
-	"Reference":   "the reference can be read",
-	"License":     "a licence covers the image, if it is governed",
-	"Namespace":   "the licence names the namespace",
-	"NotBefore":   "the licence's time has come",
-	"NotAfter":    "the licence's time is not over",
-	"Digest":      "the image is named by a digest, where the licence asks for it",
-	"Grant":       "a grant of the licence covers the pod",
-	"Subject":     "the grant names the service account",
-	"PodSelector": "the grant selects the pod's labels",
-	"Action":      "the licence allows the grant's action",
-	"Purpose":     "the licence allows the grant's purpose",
+	"Reference":      "the reference can be read",
+	"License":        "a licence covers the image, if it is governed",
+	"Namespace":      "the licence names the namespace",
+	"Suspended":      "the licence is not suspended",
+	"NotBefore":      "the licence's time has come",
+	"NotAfter":       "the licence's time is not over",
+	"Digest":         "the image is named by a digest, where the licence asks for it",
+	"Grant":          "a grant of the licence covers the pod",
+	"Subject":        "the grant names the service account",
+	"PodSelector":    "the grant selects the pod's labels",
+	"GrantNotBefore": "the grant's own time has come",
+	"GrantNotAfter":  "the grant's own time is not over",
+	"Action":         "the licence allows the grant's action",
+	"Purpose":        "the licence allows the grant's purpose",
+	"Devices":        "the limits can count the pod's devices",
+	"NodeSelector":   "the pod does not want other nodes than the licence",
 }
 
 func (p *explanationPrinter) list(list *ExplanationList) {
@@ -68,7 +76,7 @@ func (p *explanationPrinter) item(e *Explanation) {
 	for i := range e.References {
 		p.reference(&e.References[i])
 	}
-	for _, v := range e.Volumes {
+	for _, v := range slices.Concat(e.Volumes, e.Fields) {
 		p.line(0, "")
 		p.line(1, "%s: %s", visible(v.Path), p.paint(Refused))
 		p.finding(2, v.Reason, v.Message, v.Remedy, v.Fixer)
@@ -113,6 +121,9 @@ func (p *explanationPrinter) reference(r *ExplainedReference) {
 	} else {
 		p.finding(2, string(r.Reason), r.Message, r.Remedy, r.Fixer)
 	}
+	if r.Tolerated {
+		p.line(2, "Admitted: all the same, since no licence that covers it enforces; it gets no key")
+	}
 	if len(r.Licenses) == 0 && (!p.wide || len(r.Checks) == 0) {
 		return
 	}
@@ -127,11 +138,40 @@ func (p *explanationPrinter) reference(r *ExplainedReference) {
 
 func (p *explanationPrinter) license(l *entitlement.LicenseExplanation) {
 	p.line(3, "ModelLicense %s (%s)", visible(l.Name), visible(l.Repository))
+	p.seats(4, l.Seats)
 	p.checks(4, l.Checks)
 	for i := range l.Grants {
 		p.line(4, "ModelGrant %s", visible(l.Grants[i].Name))
+		p.seats(5, l.Grants[i].Seats)
 		p.checks(5, l.Grants[i].Checks)
 	}
+}
+
+// seats are limits, and who uses them.
+func (p *explanationPrinter) seats(depth int, s *entitlement.SeatExplanation) {
+	if s == nil {
+		return
+	}
+	var parts []string
+	if s.InUse != "" {
+		parts = append(parts, fmt.Sprintf("%s in use, %d waiting", visible(s.InUse), s.Waiting))
+	}
+	if len(s.Limits) > 0 {
+		var limits []string
+		for _, name := range slices.Sorted(maps.Keys(s.Limits)) {
+			quantity := s.Limits[name]
+			limits = append(limits, fmt.Sprintf("%s %s", visible(string(name)), quantity.String()))
+		}
+		text := "limits " + strings.Join(limits, ", ")
+		switch s.Overage {
+		case v1alpha1.OverageDeny:
+			text += ", beyond which pods are refused"
+		case v1alpha1.OverageQueue:
+			text += ", beyond which pods wait"
+		}
+		parts = append(parts, text)
+	}
+	p.line(depth, "Seats: %s", strings.Join(parts, "; "))
 }
 
 // checks are a table: what was asked, and how it came out.

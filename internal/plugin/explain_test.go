@@ -226,6 +226,27 @@ func TestExplain(t *testing.T) {
 			args:   []string{"-f", "-"},
 			status: StatusFindings, err: "error: 1 reference refused\n",
 		},
+		"explain-seats": {
+			world: newWorld().without("acme-chat-7b").without("merging").without("chat").with(limited(builders.License("acme-chat-7b")),
+				builders.Grant("ml-prod", "chat", "acme-chat-7b").ServiceAccount("llm-server").Limits("pods", "2").Obj()),
+			stdin: podManifest("ml-prod", "llm-server", chatImage), args: []string{"-f", "-"},
+		},
+		"explain-node-name": {
+			world:  newWorld(),
+			stdin:  `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"ml-prod"},"spec":{"serviceAccountName":"llm-server","nodeName":"a","containers":[{"name":"c","image":"` + chatImage + `"}]}}`,
+			args:   []string{"-f", "-"},
+			status: StatusFindings, err: "error: 1 reference refused\n",
+		},
+		"explain-tolerated": {
+			world:  newWorld().without("acme-chat-7b").with(builders.License("acme-chat-7b").Repository(chatRepository).Suspended().Enforcement(v1alpha1.EnforcementWarn).Obj()),
+			stdin:  podManifest("ml-prod", "llm-server", chatImage),
+			args:   []string{"-f", "-"},
+			status: StatusFindings, err: "error: 1 reference refused\n",
+		},
+		"explain-grace": {
+			world: newWorld().without("acme-chat-7b").with(builders.License("acme-chat-7b").Repository(chatRepository).NotAfter(now).Grace(time.Hour).Obj()),
+			live:  []client.Object{pod}, args: []string{"pod/chat-0"},
+		},
 		"explain-pinned": {world: newWorld().without("acme-chat-7b").with(pinning()), stdin: podManifest("ml-prod", "llm-server", chatImage), args: []string{"-f", "-"}},
 		"explain-unresolved": {
 			world: newWorld(), stdin: podManifest("ml-prod", "llm-server", chatRepository+":<TAG>"), args: []string{"-f", "-"},
@@ -243,6 +264,13 @@ func TestExplain(t *testing.T) {
 			compareGolden(t, name, out)
 		})
 	}
+}
+
+// limited is a licence of chat-7b that is full.
+func limited(b *builders.LicenseBuilder) *v1alpha1.ModelLicense {
+	license := b.Repository(chatRepository).Limits("pods", "4", "nvidia.com/gpu", "8").Overage(v1alpha1.OverageQueue).Obj()
+	license.Status.Seats = &v1alpha1.SeatStatus{Summary: "4/4", Waiting: 2}
+	return license
 }
 
 // pinning is the licence of chat-7b, which asks for digests, and knows that of the tag.

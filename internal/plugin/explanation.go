@@ -58,7 +58,9 @@ type Explanation struct {
 	// References are the places that name an image, in the order in which they stand in the object.
 	References []ExplainedReference `json:"references"`
 	// Volumes are key volumes that are refused, whoever wrote them.
-	Volumes []RefusedVolume `json:"volumes,omitempty"`
+	Volumes []RefusedField `json:"volumes,omitempty"`
+	// Fields are other fields of pods that are yet to be made which are refused.
+	Fields []RefusedField `json:"fields,omitempty"`
 	// Admission is what the operator logged of a pod of the cluster.
 	Admission *Admission `json:"admission,omitempty"`
 }
@@ -83,8 +85,8 @@ type ExplainedReference struct {
 	entitlement.Explanation `json:",inline"`
 }
 
-// RefusedVolume is a volume of our CSI driver that a pod may not have.
-type RefusedVolume struct {
+// RefusedField is a field that a pod may not have as it is, such as a volume of our CSI driver.
+type RefusedField struct {
 	Path    string            `json:"path"`
 	License string            `json:"license,omitempty"`
 	Reason  string            `json:"reason"`

@@ -20,6 +20,7 @@ import (
 	. "github.com/onsi/gomega"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -40,6 +41,7 @@ import (
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/internal/seatbook"
 	"modelrights.dev/modelrights/test/builders"
 	"modelrights.dev/modelrights/webhooks"
 )
@@ -114,6 +116,8 @@ type admission struct {
 	reviews *reviews
 	// configurations are kept by the operator.
 	configurations *controllers.WebhookReconciler
+	// seats are the ledgers as the operator sees them.
+	seats *seatbook.View
 	// clock is the operator's.
 	clock *jumpingClock
 	// stop ends the operator, and waits until it has ended.
@@ -170,8 +174,11 @@ func startOperatorWith(ctx context.Context, env *envtest.Environment, add func(c
 	waitForSync, err := store.Watch(running, mgr.GetCache())
 	Expect(err).NotTo(HaveOccurred())
 	a.rights = &steeredRights{Store: store}
+	a.seats = seatbook.NewView()
+	waitForSeats, err := a.seats.Watch(running, mgr.GetCache())
+	Expect(err).NotTo(HaveOccurred())
 	Expect(webhooks.Register(mgr.GetWebhookServer(), webhooks.Options{
-		PathSecret: pathSecret, Rights: a.rights, Denials: webhooks.NewReporter(a.log, mgr.GetEventRecorder("modelrights-operator")),
+		PathSecret: pathSecret, Rights: a.rights, Seats: a.seats, OperatorUser: userOf(ctx, a.client), Denials: webhooks.NewReporter(a.log, mgr.GetEventRecorder("modelrights-operator")),
 		Clock: a.clock,
 	})).To(Succeed())
 	a.configurations = &controllers.WebhookReconciler{
@@ -189,6 +196,7 @@ func startOperatorWith(ctx context.Context, env *envtest.Environment, add func(c
 	})
 	DeferCleanup(a.stop)
 	Expect(waitForSync(ctx)).To(Succeed())
+	Expect(waitForSeats(ctx)).To(BeTrue())
 	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "/readyz", http.NoBody)
 	Expect(err).NotTo(HaveOccurred())
@@ -198,6 +206,21 @@ func startOperatorWith(ctx context.Context, env *envtest.Environment, add func(c
 		a.inForce(ctx, repository)
 	}
 	return a
+}
+
+// userOf is the name by which the API server knows the client: that of the operator, where it is the operator's.
+func userOf(ctx context.Context, c client.Client) string {
+	GinkgoHelper()
+	review := &authenticationv1.SelfSubjectReview{}
+	Expect(c.Create(ctx, review)).To(Succeed())
+	return review.Status.UserInfo.Username
+}
+
+// asTenant is a client of somebody who may do everything, and is not the operator.
+func (a *admission) asTenant() client.Client {
+	config := rest.CopyConfig(a.config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: "ada", Groups: []string{"system:masters", "system:authenticated"}}
+	return clientOf(config)
 }
 
 // jumpingClock tells the time, and can be set forward.
