@@ -21,6 +21,8 @@ type End struct {
 	Pod types.UID
 	// At is when it ended. Usage counts until then.
 	At time.Time
+	// Until is the end that is set in the ledger, where this one rests on it: a seat that was renewed meanwhile stays.
+	Until time.Time
 	// Reason and Message say what shows that the pod has ended: Unpublished, PodGone, NodeGone or LeaseOver.
 	Reason  v1alpha1.Reason
 	Message string
@@ -29,7 +31,7 @@ type End struct {
 }
 
 // Change is what is to be written into the ledger once the entry is durable.
-func (e End) Change() seats.Change { return seats.End{Pod: e.Pod, At: e.At} }
+func (e End) Change() seats.Change { return seats.End{Pod: e.Pod, At: e.At, Until: e.Until} }
 
 // Entries are the audit entries of the seats that end, in order, by a ledger, which is not changed. There is none for a
 // pod that holds no seat.

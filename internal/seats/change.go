@@ -132,6 +132,9 @@ type Wipe struct{ Pod types.UID }
 type End struct {
 	Pod types.UID
 	At  time.Time
+	// Until, where it is not zero, is the end that was set and on which this one rests: a seat with another, or none since it
+	// was renewed, stays. Without it, whoever was held up could end the seat of a pod that runs.
+	Until time.Time
 }
 
 // GiveBack gives back the seat of a pod that is still gated: nothing was used. A holder that is bound or Released is

@@ -214,6 +214,11 @@ func (c End) apply(l *Ledger) Result {
 	if !found {
 		return Result{}
 	}
+	if h := &l.holders[i]; !c.Until.IsZero() && h.until != second(c.Until) {
+		r := refuse(v1alpha1.ReasonAdmitted, "the seat of pod %s was renewed", c.Pod)
+		r.Kind = Kind(h.kind)
+		return r
+	}
 	shown := l.show(&l.holders[i])
 	used := l.close(&l.holders[i], second(c.At))
 	l.remove(i)
