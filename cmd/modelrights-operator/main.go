@@ -4,8 +4,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
-	"strconv"
 
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
@@ -43,18 +41,11 @@ func run(args []string) error {
 		ctrl.Log.Error(err, "keys that pass through may reach a core dump")
 	}
 	ctx := ctrl.SetupSignalHandler()
+	go paceGC(ctx)
 	mgr, err := newManager(ctx, o)
 	if err != nil {
 		return err
 	}
 	ctrl.Log.Info("starting", "version", version.Version)
 	return mgr.Start(ctx)
-}
-
-// limitMemory makes the garbage collector work harder when nine tenths of the container's limit are used, rather than
-// let the kernel end the process. A limit that is no number of bytes is none.
-func limitMemory(bytes string) {
-	if limit, err := strconv.ParseInt(bytes, 10, 64); err == nil && limit > 0 {
-		debug.SetMemoryLimit(limit / 10 * 9)
-	}
 }

@@ -1,0 +1,12 @@
+package main
+
+import "testing"
+
+func TestGCPercent(t *testing.T) {
+	const mib = 1 << 20
+	for live, want := range map[uint64]int{0: 100, 20 * mib: 100, 64 * mib: 100, 128 * mib: 50, 200 * mib: 32, 256 * mib: 25, 4096 * mib: 25} {
+		if got := gcPercent(live); got != want {
+			t.Errorf("with %d MiB alive: %d, want %d", live/mib, got, want)
+		}
+	}
+}
