@@ -90,6 +90,8 @@ type seatVerdict struct {
 	reason  v1alpha1.Reason
 	message string
 	proven  bool
+	// rests is the holder's Until, where the end rests on that: it stands only as long as that does.
+	rests time.Time
 	// askPod and askNode want the API server to be asked whether the pod, or the node, exists.
 	askPod, askNode bool
 	// again is when to look again, though nothing else changes; zero: never.
@@ -119,7 +121,11 @@ func decideSeat(h seats.Holder, pod seatPod, node seatNode, terms seatTerms, now
 		if unreleased && h.Until.IsZero() {
 			return seatVerdict{action: seatExpires, until: pod.since.Add(terms.lease + leaseSlack)}
 		}
-		return seatVerdict{action: seatEnds, at: now, reason: v1alpha1.ReasonPodGone, message: message, proven: true}
+		v := seatVerdict{action: seatEnds, at: now, reason: v1alpha1.ReasonPodGone, message: message, proven: true}
+		if unreleased {
+			v.rests = h.Until
+		}
+		return v
 	}
 	if pod.there && pod.node != "" && h.Node != pod.node {
 		if due := pod.bound.Add(bindGrace); h.Node == "" && !terms.limitsNodes && !h.Released && now.Before(due) {
@@ -180,10 +186,14 @@ func atLeaseEnd(h seats.Holder, end, now time.Time) seatVerdict {
 	if now.Before(end) {
 		return seatVerdict{again: end}
 	}
-	if end.Before(h.Since) {
-		end = now
+	v := seatVerdict{action: seatEnds, at: end, reason: v1alpha1.ReasonLeaseOver, message: "nothing shows that it has ended, but its lease is over"}
+	if end.Equal(h.Until) {
+		v.rests = h.Until
 	}
-	return seatVerdict{action: seatEnds, at: end, reason: v1alpha1.ReasonLeaseOver, message: "nothing shows that it has ended, but its lease is over"}
+	if end.Before(h.Since) {
+		v.at = now
+	}
+	return v
 }
 
 // overdue says whether a pod should have ended by its deletionTimestamp, which is when its grace period is over.

@@ -43,8 +43,9 @@ func TestDecideSeat(t *testing.T) {
 	again := func(at time.Time) seatVerdict { return seatVerdict{again: at} }
 	expires := func(at time.Time) seatVerdict { return seatVerdict{action: seatExpires, until: at} }
 	over := func(at time.Time) seatVerdict {
-		return seatVerdict{action: seatEnds, at: at, reason: v1alpha1.ReasonLeaseOver}
+		return seatVerdict{action: seatEnds, at: at, reason: v1alpha1.ReasonLeaseOver, rests: at}
 	}
+	restingOn := func(v seatVerdict, rests time.Time) seatVerdict { v.rests = rests; return v }
 	proven := seatVerdict{action: seatEnds, at: seatNow, reason: v1alpha1.ReasonPodGone, proven: true}
 	nodeGone := seatVerdict{action: seatEnds, at: seatNow, reason: v1alpha1.ReasonNodeGone}
 
@@ -70,7 +71,7 @@ func TestDecideSeat(t *testing.T) {
 		"runs without keys":                            {bound, runs, seatNode{}, withoutKeys, stays},
 		"is ending":                                    {released, deleted(runs, ago(-time.Minute)), seatNode{}, withKeys, again(ago(-time.Minute))},
 		"should have ended":                            {released, deleted(runs, ago(time.Minute)), seatNode{}, withKeys, again(ago(time.Minute - full))},
-		"should have ended a lease ago":                {released, deleted(runs, ago(full)), seatNode{}, withKeys, over(seatNow)},
+		"should have ended a lease ago":                {released, deleted(runs, ago(full)), seatNode{}, withKeys, restingOn(over(seatNow), time.Time{})},
 		"should have ended, an end is set":             {until(released, ago(time.Second)), deleted(runs, ago(time.Minute)), seatNode{}, withKeys, over(ago(time.Second))},
 		"should have ended, a later end is set":        {until(released, ago(-9*time.Hour)), deleted(runs, ago(time.Minute)), seatNode{}, withKeys, again(ago(time.Minute - full))},
 		"ended, without keys":                          {bound, terminal(runs, ago(0)), seatNode{}, withoutKeys, proven},
@@ -86,18 +87,18 @@ func TestDecideSeat(t *testing.T) {
 		"gone, the end is to come":                     {until(released, ago(-time.Minute)), gone(runs, ago(time.Hour)), seatNode{}, withKeys, again(ago(-time.Minute))},
 		"gone, the end has come":                       {until(released, ago(time.Minute)), gone(runs, ago(2*time.Hour)), seatNode{}, withKeys, over(ago(time.Minute))},
 		"gone, of a licence that is gone":              {released, gone(runs, ago(time.Minute)), seatNode{}, forgotten, expires(ago(time.Minute - maxLease - leaseSlack))},
-		"an end before the seat is no end":             {until(released, seatTook.Add(-time.Hour)), gone(runs, ago(time.Minute)), seatNode{}, withKeys, over(seatNow)},
+		"an end before the seat is no end":             {until(released, seatTook.Add(-time.Hour)), gone(runs, ago(time.Minute)), seatNode{}, withKeys, restingOn(over(seatNow), seatTook.Add(-time.Hour))},
 		"deleted by force, without keys":               {bound, gone(runs, ago(time.Minute)), seatNode{}, withoutKeys, expires(ago(time.Minute - full))},
 		"deleted by force while starting, no keys":     {bound, gone(starts, ago(time.Minute)), seatNode{}, withoutKeys, expires(ago(time.Minute - full))},
 		"gone and ended, without keys":                 {bound, gone(terminal(runs, ago(0)), ago(0)), seatNode{}, withoutKeys, proven},
 		"gone without a key: no key from now on":       {bound, gone(starts, ago(0)), seatNode{}, withKeys, expires(ago(-full))},
-		"gone without a key, none can follow":          {until(bound, ago(-full)), gone(starts, ago(0)), seatNode{}, withKeys, proven},
+		"gone without a key, none can follow":          {until(bound, ago(-full)), gone(starts, ago(0)), seatNode{}, withKeys, restingOn(proven, ago(-full))},
 		"gone, bound but not in the ledger":            {held, gone(starts, ago(0)), seatNode{}, withKeys, expires(ago(-full))},
 		"gone, ran before the licence had keys":        {bound, gone(runs, ago(time.Minute)), seatNode{}, withKeys, expires(ago(time.Minute - full))},
 		"never seen, perhaps on the way":               {held, seatPod{since: ago(time.Second)}, seatNode{}, withKeys, again(ago(time.Second - missingGrace))},
 		"never seen":                                   {held, seatPod{since: ago(missingGrace)}, seatNode{}, withKeys, seatVerdict{askPod: true}},
 		"went while nobody looked, no key":             {held, absent(ago(time.Minute)), seatNode{}, withKeys, expires(ago(time.Minute - full))},
-		"went while nobody looked, none can follow":    {until(held, ago(-time.Hour)), absent(ago(time.Minute)), seatNode{}, withKeys, proven},
+		"went while nobody looked, none can follow":    {until(held, ago(-time.Hour)), absent(ago(time.Minute)), seatNode{}, withKeys, restingOn(proven, ago(-time.Hour))},
 		"went while nobody looked, with its key":       {released, absent(ago(time.Minute)), seatNode{}, withKeys, expires(ago(time.Minute - full))},
 		"went while nobody looked, on a node":          {bound, absent(ago(time.Minute)), seatNode{}, withKeys, expires(ago(time.Minute - full))},
 		"went while nobody looked, without keys":       {held, absent(ago(time.Minute)), seatNode{}, withoutKeys, expires(ago(time.Minute - full))},
@@ -117,7 +118,7 @@ func TestDecideSeat(t *testing.T) {
 		"node back before the end":                     {until(released, ago(-time.Minute)), runs, seatNode{}, withKeys, seatVerdict{action: seatRenewed}},
 		"node back, end passed with nobody looking":    {until(released, ago(time.Minute)), runs, seatNode{}, withKeys, seatVerdict{action: seatRenewed}},
 		"node back, but the pod should have ended":     {until(released, ago(-time.Minute)), deleted(runs, ago(time.Minute)), seatNode{}, withKeys, again(ago(-time.Minute))},
-		"node cut off, pod deleted: the sooner counts": {released, deleted(runs, ago(full)), seatNode{unknown: ago(time.Minute)}, withKeys, over(seatNow)},
+		"node cut off, pod deleted: the sooner counts": {released, deleted(runs, ago(full)), seatNode{unknown: ago(time.Minute)}, withKeys, restingOn(over(seatNow), time.Time{})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decideSeat(test.holder, test.pod, test.node, test.terms, seatNow)
@@ -205,8 +206,10 @@ func checkProof(t *testing.T, h seats.Holder, pod seatPod, node seatNode, terms 
 		fault = "it may run on though its object is gone"
 	case v.proven && bound && !pod.terminal && terms.keys != keysSome:
 		fault = "nothing shows that it did not start"
-	case v.proven && bound && !pod.terminal && h.Until.IsZero():
+	case v.proven && bound && !pod.terminal && (h.Until.IsZero() || !v.rests.Equal(h.Until)):
 		fault = "a key may be released at the same time"
+	case v.action == seatEnds && v.reason == v1alpha1.ReasonLeaseOver && !v.rests.Equal(h.Until) && !overdue(pod.deletion, ago(testLease)):
+		fault = "it may have been renewed meanwhile"
 	case v.action == seatExpires && v.until.Before(seatNow.Add(testLease/2)):
 		fault = "the lease that its node has may be longer"
 	case v.action == seatExpires && pod.there && !pod.terminal && node.unknown.IsZero():

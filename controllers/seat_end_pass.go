@@ -155,7 +155,7 @@ func (p *seatPass) take(h seats.Holder, v seatVerdict) {
 			return
 		}
 		pod, _ := p.r.Pods.Pod(h.Pod)
-		p.ends = append(p.ends, seatend.End{Pod: h.Pod, At: v.at, Reason: v.reason, Message: v.message, Object: pod})
+		p.ends = append(p.ends, seatend.End{Pod: h.Pod, At: v.at, Until: v.rests, Reason: v.reason, Message: v.message, Object: pod})
 		p.unproven = append(p.unproven, !v.proven)
 	}
 }
