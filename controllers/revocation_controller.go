@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -74,6 +75,8 @@ type RevocationReconciler struct {
 	reads       sharedReads
 	proceedings proceedings
 	ender       ender
+	// add queues a pod, once the controller has begun.
+	add atomic.Pointer[func(reconcile.Request)]
 }
 
 // SetupWithManager registers the controller: for pods that are written, and for licences, grants, their times, ledgers, and
@@ -83,6 +86,7 @@ func (r *RevocationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.ender.client, r.ender.protected = r.Client, r.Protected
 	r.times = newRightsTimes(r.Timers, r.Clock, r.nextChange, r.changed)
 	r.Rights.Subscribe(r.rightsWritten)
+	r.Ledgers.Subscribe(r.ledgerWritten)
 	written := predicate.Funcs{
 		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) || relabelled(e) || standsOtherwise(e) },
 		GenericFunc: func(event.GenericEvent) bool { return false },
@@ -100,8 +104,8 @@ func (r *RevocationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			}
 		}}).
 		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			r.Ledgers.Subscribe(func(license string) { r.ledgerWritten(license, queue) })
-			go r.run(ctx, queue)
+			r.add.Store(ptr.To(queue.Add))
+			go r.run(ctx, queue.Add)
 			return nil
 		})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: revocationWorkers}).
@@ -121,7 +125,7 @@ func standsOtherwise(e event.UpdateEvent) bool {
 }
 
 // run sweeps until ctx ends, from when everything is known.
-func (r *RevocationReconciler) run(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+func (r *RevocationReconciler) run(ctx context.Context, add func(reconcile.Request)) {
 	for !r.synced() {
 		select {
 		case <-ctx.Done():
@@ -132,7 +136,7 @@ func (r *RevocationReconciler) run(ctx context.Context, queue workqueue.TypedRat
 	go r.times.run(ctx)
 	r.sweeps.needAll()
 	r.sweeps.run(ctx, r.Client, revocationPause, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
-		return r.visit(ctx, namespace, pods, queue.Add)
+		return r.visit(ctx, namespace, pods, add)
 	})
 }
 
@@ -141,16 +145,19 @@ func (r *RevocationReconciler) synced() bool {
 	return synced && r.Ledgers.Synced()
 }
 
-// rightsWritten takes notice of a licence or grant that was written or removed.
+// rightsWritten takes notice of a licence or grant that was written or removed. It asks for no snapshot: where many are
+// written one after another, each would be made anew.
 func (r *RevocationReconciler) rightsWritten(o client.Object) {
-	of, timed := timeOfRights(o)
-	if license, ok := o.(*v1alpha1.ModelLicense); ok {
-		r.licenses.saw(license)
-		r.forgetLicense(license.Name)
-	}
-	r.changed(of)
-	if timed {
-		r.times.schedule(of)
+	switch o := o.(type) {
+	case *v1alpha1.ModelLicense:
+		r.licenses.saw(o)
+		of := rightsTime{name: o.Name}
+		r.changed(of)
+		r.times.at(of, entitlement.NextChange(o, nil, r.Clock.Now()))
+	case *v1alpha1.ModelGrant:
+		of := rightsTime{namespace: o.Namespace, name: o.Name}
+		r.changed(of)
+		r.times.at(of, nextOfGrant(o, r.Clock.Now()))
 	}
 }
 
@@ -172,7 +179,12 @@ func (r *RevocationReconciler) changed(of rightsTime) {
 func (r *RevocationReconciler) nextChange(of rightsTime, now time.Time) time.Time {
 	snapshot, _ := r.Rights.Snapshot()
 	if of.namespace != "" {
-		return nextOfGrant(snapshot, of.namespace, of.name, now)
+		for _, g := range snapshot.GrantsIn(of.namespace) {
+			if g.Name == of.name {
+				return nextOfGrant(g, now)
+			}
+		}
+		return time.Time{}
 	}
 	var next time.Time
 	if license := snapshot.License(of.name); license != nil {
@@ -187,10 +199,10 @@ func (r *RevocationReconciler) nextChange(of rightsTime, now time.Time) time.Tim
 }
 
 // ledgerWritten takes notice of a ledger: keys that were wiped, seats within the limits again, and seats beyond them.
-func (r *RevocationReconciler) ledgerWritten(license string, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+func (r *RevocationReconciler) ledgerWritten(license string) {
 	ledger := r.Ledgers.Ledger(license)
 	if ledger == nil {
-		r.forgetLicense(license)
+		r.forgetLicenses()
 	}
 	for _, w := range r.proceedings.wiped(license, func(pod types.UID) bool { return isWiped(r.Ledgers, license, pod) }) {
 		if r.Metrics != nil {
@@ -200,16 +212,18 @@ func (r *RevocationReconciler) ledgerWritten(license string, queue workqueue.Typ
 	if last := r.licenses.last(license); ledger == nil || last != nil && last.Spec.Terms.Surge == nil {
 		return
 	}
-	r.times.schedule(rightsTime{name: license})
-	for _, pod := range r.proceedings.surged(license, func(pod types.UID) bool { return isSurge(ledger, pod) }) {
-		queue.Add(reconcile.Request{NamespacedName: pod})
+	r.times.at(rightsTime{name: license}, surgeEnds(ledger, r.Clock.Now()))
+	if add := r.add.Load(); add != nil {
+		for _, pod := range r.proceedings.surged(license, func(pod types.UID) bool { return isSurge(ledger, pod) }) {
+			(*add)(reconcile.Request{NamespacedName: pod})
+		}
 	}
 }
 
-// forgetLicense forgets a licence that is gone and of which nobody holds a seat.
-func (r *RevocationReconciler) forgetLicense(name string) {
-	if snapshot, synced := r.Rights.Snapshot(); synced && r.Ledgers.Synced() && snapshot.License(name) == nil && r.Ledgers.Ledger(name) == nil {
-		r.licenses.forget(name)
+// forgetLicenses forgets licences that are gone and of which nobody holds a seat.
+func (r *RevocationReconciler) forgetLicenses() {
+	if snapshot, synced := r.Rights.Snapshot(); synced && r.Ledgers.Synced() {
+		r.licenses.forget(func(name string) bool { return snapshot.License(name) == nil && r.Ledgers.Ledger(name) == nil })
 	}
 }
 
@@ -235,6 +249,9 @@ func (r *RevocationReconciler) visit(ctx context.Context, namespace string, pods
 		return err
 	}
 	snapshot, _ := r.Rights.Snapshot()
+	if r.licenses.grown() {
+		r.forgetLicenses()
+	}
 	for i := range pods {
 		pod := &pods[i]
 		held := r.held(pod)

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"maps"
 	"sync"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -12,6 +13,8 @@ import (
 type lastLicenses struct {
 	mu       sync.Mutex
 	licenses map[string]*v1alpha1.ModelLicense
+	// news is how many states were seen since any were forgotten.
+	news int
 }
 
 // saw takes notice of a licence's state, which may be its last.
@@ -22,13 +25,22 @@ func (l *lastLicenses) saw(license *v1alpha1.ModelLicense) {
 		l.licenses = map[string]*v1alpha1.ModelLicense{}
 	}
 	l.licenses[license.Name] = license
+	l.news++
 }
 
-// forget is called once a licence is gone and nobody holds a seat of it.
-func (l *lastLicenses) forget(license string) {
+// grown says whether so many states were seen that it is worth looking which can be forgotten.
+func (l *lastLicenses) grown() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.licenses, license)
+	return l.news > 1000+len(l.licenses)/2
+}
+
+// forget forgets the licences of which gone says so.
+func (l *lastLicenses) forget(gone func(license string) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.news = 0
+	maps.DeleteFunc(l.licenses, func(name string, _ *v1alpha1.ModelLicense) bool { return gone(name) })
 }
 
 // last is the last known state of a licence, nil where it was never seen.

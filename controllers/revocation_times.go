@@ -6,7 +6,6 @@ import (
 
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
@@ -34,11 +33,11 @@ func newRightsTimes(timers clock.WithTicker, now clock.PassiveClock, next func(r
 	return &rightsTimes{queue: queue, clock: now, next: next, due: due}
 }
 
-// schedule sets the timer of what was written. One that runs and would ring sooner stays: it does no harm.
-func (t *rightsTimes) schedule(of rightsTime) {
-	now := t.clock.Now()
-	if next := t.next(of, now); !next.IsZero() {
-		t.queue.AddAfter(of, min(next.Sub(now), longestTimer))
+// at sets a timer for when a licence or grant changes next; zero: it does not. One that runs and rings sooner stays: it does
+// no harm.
+func (t *rightsTimes) at(of rightsTime, next time.Time) {
+	if !next.IsZero() {
+		t.queue.AddAfter(of, min(next.Sub(t.clock.Now()), longestTimer))
 	}
 }
 
@@ -52,29 +51,11 @@ func (t *rightsTimes) run(ctx context.Context) {
 		}
 		t.queue.Done(of)
 		t.due(of)
-		t.schedule(of)
+		t.at(of, t.next(of, t.clock.Now()))
 	}
 }
 
-// timeOfRights names a licence or grant, and says whether it has times of its own. A grant that has none changes with its
-// licence.
-func timeOfRights(o client.Object) (rightsTime, bool) {
-	switch o := o.(type) {
-	case *v1alpha1.ModelLicense:
-		terms := &o.Spec.Terms
-		return rightsTime{name: o.Name}, terms.NotBefore != nil || terms.NotAfter != nil || terms.Surge != nil
-	case *v1alpha1.ModelGrant:
-		return rightsTime{namespace: o.Namespace, name: o.Name}, o.Spec.NotBefore != nil || o.Spec.NotAfter != nil
-	}
-	return rightsTime{}, false
-}
-
-// nextOfGrant is when a grant changes by its own times, or its licence does.
-func nextOfGrant(s *entitlement.Snapshot, namespace, name string, now time.Time) time.Time {
-	for _, g := range s.GrantsIn(namespace) {
-		if l := s.License(g.Spec.LicenseName); g.Name == name && l != nil {
-			return entitlement.NextChange(l, g, now)
-		}
-	}
-	return time.Time{}
+// nextOfGrant is when a grant changes by its own times; its licence has a timer of its own.
+func nextOfGrant(g *v1alpha1.ModelGrant, now time.Time) time.Time {
+	return entitlement.NextChange(&v1alpha1.ModelLicense{}, g, now)
 }
