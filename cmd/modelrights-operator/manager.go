@@ -29,7 +29,6 @@ import (
 	"modelrights.dev/modelrights/internal/admissionconfig"
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/keys"
-	"modelrights.dev/modelrights/internal/keyservice"
 	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/seatbook"
 	"modelrights.dev/modelrights/internal/servingcert"
@@ -91,10 +90,13 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := addKeyService(mgr, o, now, keeper, log, source, ready); err != nil {
+	if err := addKeyService(mgr, o, now, keeper, log, source, store, keeping, ready); err != nil {
 		return nil, err
 	}
 	if err := addControllers(ctx, mgr, o, now, store, log, source, coverage); err != nil {
+		return nil, err
+	}
+	if err := addPods(mgr, now, keeping, store, log); err != nil {
 		return nil, err
 	}
 	if err := addSeatEnds(ctx, mgr, now, keeping, log); err != nil {
@@ -303,32 +305,6 @@ func addAuditLog(mgr manager.Manager, now *trustedtime.Clock) (*audit.Log, error
 	return log, nil
 }
 
-func addKeyService(mgr manager.Manager, o options, now clock.PassiveClock, keeper *servingcert.Keeper, log *audit.Log, source keys.Source, ready *readiness) error {
-	server, err := keyservice.NewServer(&keyservice.Releaser{
-		Reader:               mgr.GetAPIReader(),
-		Tokens:               mgr.GetClient(),
-		Source:               source,
-		Audit:                log,
-		Events:               mgr.GetEventRecorder(component),
-		DriverNamespace:      o.nodeNamespace,
-		DriverServiceAccount: o.nodeServiceAccount,
-		Clock:                now,
-	}, keyservice.ServerOptions{
-		Address:     fmt.Sprintf(":%d", o.keyServicePort),
-		Certificate: keeper.GetCertificate,
-		Metrics:     metrics.Registry,
-		Log:         ctrl.Log.WithName("keyservice"),
-	})
-	if err != nil {
-		return err
-	}
-	ready.add("key-service", server.Ready)
-	if err := mgr.Add(server); err != nil {
-		return fmt.Errorf("adding the key service: %w", err)
-	}
-	return nil
-}
-
 func addControllers(ctx context.Context, mgr manager.Manager, o options, now *trustedtime.Clock, store *rights.Store, log *audit.Log, source keys.Source, coverage controllers.Coverage) error {
 	recorder := mgr.GetEventRecorder(component)
 	grants := &controllers.GrantReconciler{Client: mgr.GetClient(), Audit: log, Events: recorder, Clock: now}
@@ -338,10 +314,6 @@ func addControllers(ctx context.Context, mgr manager.Manager, o options, now *tr
 	licenses := &controllers.LicenseReconciler{Client: mgr.GetClient(), Keys: source, Coverage: coverage, Namespace: o.namespace, Audit: log, Events: recorder, Clock: now}
 	if err := licenses.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the licence controller: %w", err)
-	}
-	pods := &controllers.PodReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: recorder, Clock: now}
-	if err := pods.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("adding the pod controller: %w", err)
 	}
 	known, err := newRecognition(o)
 	if err != nil {

@@ -14,6 +14,10 @@ type metrics struct {
 	releases prometheus.Counter
 	refusals *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+
+	renewals   *prometheus.CounterVec
+	reports    *prometheus.CounterVec
+	revocation prometheus.Histogram
 }
 
 // The values of the label result of the latency.
@@ -37,8 +41,22 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Help:    "Time from reading a call for a key to its decision, the audit entry included, by result.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"result"}),
+		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "modelrights_lease_renewals_total",
+			Help: "Calls to renew the lease of a key, by verdict and, where it was not renewed, reason.",
+		}, []string{"verdict", "reason"}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "modelrights_node_reports_total",
+			Help: "Reports of nodes that a key is gone, by event and, where the report was not taken, reason.",
+		}, []string{"event", "reason"}),
+		revocation: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "modelrights_revocation_wipe_seconds",
+			Help:    "Time from the revocation of a pod's licence until its key was wiped on the node.",
+			Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600},
+		}),
 	}
-	return m, errors.Join(registry.Register(m.releases), registry.Register(m.refusals), registry.Register(m.seconds))
+	return m, errors.Join(registry.Register(m.releases), registry.Register(m.refusals), registry.Register(m.seconds),
+		registry.Register(m.renewals), registry.Register(m.reports), registry.Register(m.revocation))
 }
 
 func (m *metrics) released(took time.Duration) {

@@ -44,12 +44,12 @@ func TestNoByteBeforeTheEntryIsDurable(t *testing.T) {
 	case <-done:
 		t.Fatalf("answered without asking the log: %v", w.steps.list())
 	}
-	if got := w.steps.list(); !slices.Equal(got, []string{"fetch"}) {
+	if got := w.steps.list(); !slices.Equal(got, []string{"fetch", "seats.Release"}) {
 		t.Errorf("while the entry was not durable: %v", got)
 	}
 	close(w.audit.gate)
 	<-done
-	want := []string{"fetch", "durable", "answer begins", "bytes leave"}
+	want := []string{"fetch", "seats.Release", "durable", "answer begins", "bytes leave"}
 	if got := w.steps.list(); !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)
 	}
@@ -67,7 +67,7 @@ func TestNoKeyWithoutAuditEntry(t *testing.T) {
 	if err := answer.Header().Write(&head); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.steps.list(); !slices.Equal(got, []string{"fetch"}) {
+	if got := w.steps.list(); !slices.Equal(got, []string{"fetch", "seats.Release"}) {
 		t.Errorf("steps %v: the test must have had a key to keep back", got)
 	}
 	w.noSecrets(t, answer.Body.String(), head.String())

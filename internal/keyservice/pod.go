@@ -3,6 +3,7 @@ package keyservice
 import (
 	"context"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -48,32 +49,35 @@ const remedyGone = "nothing is to be done: a pod that has ended, or is about to,
 // checkEntitled: as the pod is now, it references an image of the licence where the key may be used, a grant entitles
 // it, and nothing but the containers that use the licence mounts the key.
 func (r *Releaser) checkEntitled(ctx context.Context, c *call) *protocol.Error {
-	name := c.request.Volume.License
-	snapshot, namespaceLabels, refusal := r.readRights(ctx, c.pod.Namespace, name)
+	snapshot, namespaceLabels, refusal := r.readRights(ctx, c.pod.Namespace, c.request.Volume.License)
 	if refusal != nil {
 		return refusal
 	}
-	pod := entitlement.Pod{Namespace: c.pod.Namespace, NamespaceLabels: namespaceLabels, Labels: c.pod.Labels, Spec: &c.pod.Spec}
-	now := r.Clock.Now()
+	c.use, refusal = entitled(c.pod, namespaceLabels, c.request.Volume.License, snapshot, r.Clock.Now())
+	return refusal
+}
 
-	// Volumes of other licences are decided when their keys are asked for: the snapshot knows this licence alone.
+// entitled says what a pod may use of a licence. It holds its seat, or is refused for that: grace periods are for it.
+func entitled(p *corev1.Pod, namespaceLabels map[string]string, license string, snapshot *entitlement.Snapshot, now time.Time) (entitlement.LicenseUse, *protocol.Error) {
+	var none entitlement.LicenseUse
+	pod := entitlement.Pod{Namespace: p.Namespace, NamespaceLabels: namespaceLabels, Labels: p.Labels, Spec: &p.Spec, Held: true}
+	// Volumes of other licences are decided when their keys are asked for: a live snapshot may know this licence alone.
 	for _, refusal := range entitlement.DecideKeyVolumes(pod, snapshot, now) {
-		if refusal.License == name {
-			return refuseVolume(refusal)
+		if refusal.License == license {
+			return none, refuseVolume(refusal)
 		}
 	}
-	decided := entitlement.DecidePodFor(pod, name, snapshot, now)
+	decided := entitlement.DecidePodFor(pod, license, snapshot, now)
 	if refused := decided.Refused(); len(refused) > 0 {
-		return refuseDecision(refused[0].Decision)
+		return none, refuseDecision(refused[0].Decision)
 	}
 	licenses := decided.Licenses()
 	if len(licenses) != 1 || len(licenses[0].Containers) == 0 {
-		return refuse(v1alpha1.ReasonModelNotReferenced,
+		return none, refuse(v1alpha1.ReasonModelNotReferenced,
 			"run the licensed image in a container of the pod, or mount it there as an image volume",
-			"no container of pod %s/%s uses an image of licence %s", c.pod.Namespace, c.pod.Name, name)
+			"no container of pod %s/%s uses an image of licence %s", p.Namespace, p.Name, license)
 	}
-	c.use = licenses[0]
-	return nil
+	return licenses[0], nil
 }
 
 // readRights reads, live, all that bears on one licence in one namespace.

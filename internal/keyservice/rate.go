@@ -20,15 +20,32 @@ const maxPods = 65536
 // pods have, nor fill the memory with names.
 type podLicense struct{ podUID, license string }
 
-// releaseRates counts releases. The zero value is ready.
+// liveRate bounds, for each node, what renewals and reports ask the API server beyond the ordinary: two to four reads
+// each. A revocation of some hundred pods on a node stays within it.
+var liveRate = limit.Rate{Burst: 500, Every: 50 * time.Millisecond}
+
+// releaseRates counts releases, and reads for renewals and reports. The zero value is ready.
 type releaseRates struct {
 	once  sync.Once
 	rates *limit.Rates[podLicense]
+	nodes *limit.Rates[string]
+}
+
+func (r *releaseRates) prepare() {
+	r.once.Do(func() {
+		r.rates = limit.NewRates[podLicense](podRate, maxPods)
+		r.nodes = limit.NewRates[string](liveRate, maxNodes)
+	})
 }
 
 func (r *releaseRates) of() *limit.Rates[podLicense] {
-	r.once.Do(func() { r.rates = limit.NewRates[podLicense](podRate, maxPods) })
+	r.prepare()
 	return r.rates
+}
+
+func (r *releaseRates) live() *limit.Rates[string] {
+	r.prepare()
+	return r.nodes
 }
 
 func (r *releaseRates) giveBack(now time.Time, c *call) { r.of().GiveBack(now, keyOf(c)) }

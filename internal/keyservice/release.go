@@ -1,5 +1,5 @@
-// Package keyservice is the operator's end of the release of keys to nodes; see protocol for what is said and client for
-// the other end.
+// Package keyservice is the operator's end of the release of keys to nodes, and of what becomes of them there; see
+// protocol for what is said and client for the other end.
 package keyservice
 
 import (
@@ -38,6 +38,15 @@ type Releaser struct {
 	DriverNamespace, DriverServiceAccount string
 	// Clock is the time by which licences begin and end, and calls are counted.
 	Clock clock.PassiveClock
+	// Seats writes the ledgers of seats, Ledgers shows them.
+	Seats   SeatBook
+	Ledgers SeatLedgers
+	// Cached reads pods and nodes as the cache has them, for renewals. What it returns is not changed.
+	Cached client.Reader
+	// Rights are the licences and grants as the cache has them, and live where a wipe must not rest on what may be stale.
+	Rights Rights
+	// InTouch says whether the API server answered lately: see Contact. While it did not, no lease is renewed.
+	InTouch func() bool
 
 	rates releaseRates
 }
@@ -46,7 +55,6 @@ type Releaser struct {
 type call struct {
 	// address is where the call comes from; it may be shared.
 	address string
-	bearer  string
 	request protocol.ReleaseRequest
 
 	driver    holder
@@ -59,13 +67,15 @@ type call struct {
 }
 
 // checks are what must hold for a release to a driver, in order. Each relies on those before it. The keys are fetched
-// before the release is recorded, so that a key that is missing does not leave the record of a release.
+// before the release is noted and recorded, so that a key that is missing leaves no record of a release.
 var checks = []func(*Releaser, context.Context, *call) *protocol.Error{
 	(*Releaser).checkPodToken,
 	(*Releaser).checkPod,
 	(*Releaser).checkEntitled,
+	(*Releaser).checkNode,
 	(*Releaser).checkRate,
 	(*Releaser).fetchKeys,
+	(*Releaser).checkSeat,
 	(*Releaser).record,
 }
 

@@ -17,7 +17,8 @@ import (
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
-// The server's bounds in time. A release takes a few reads of the API server and one commit to the log.
+// The server's bounds in time. A release takes a few reads of the API server, one write to the ledger and one commit to
+// the log.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
@@ -69,10 +70,15 @@ func NewServer(releaser *Releaser, options ServerOptions) (*Server, error) {
 		options.MaxConcurrent = DefaultMaxConcurrent
 	}
 	mux := http.NewServeMux()
-	mux.Handle(http.MethodPost+" "+protocol.ReleasePath, withTimeout(releaseTimeout, &handler{
+	h := &handler{
 		releaser: releaser, door: newDoor(releaser), metrics: m, clock: releaser.Clock, log: options.Log,
 		slots: make(chan struct{}, options.MaxConcurrent),
-	}))
+	}
+	for path, answer := range map[string]http.HandlerFunc{
+		protocol.ReleasePath: h.release, protocol.RenewPath: h.renew, protocol.ReportPath: h.report,
+	} {
+		mux.Handle(http.MethodPost+" "+path, withTimeout(releaseTimeout, answer))
+	}
 	s := &Server{options: options}
 	s.http = &http.Server{
 		Handler:           mux,
@@ -83,7 +89,7 @@ func NewServer(releaser *Releaser, options ServerOptions) (*Server, error) {
 		MaxHeaderBytes:    protocol.MaxHeaderBytes,
 		ErrorLog:          httpErrorLog(options.Log),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: options.Certificate},
-		// One small call a pod needs no multiplexing, and HTTP/1.1 has no streams to exhaust.
+		// Small calls need no multiplexing, and HTTP/1.1 has no streams to exhaust.
 		Protocols: new(http.Protocols),
 	}
 	s.http.Protocols.SetHTTP1(true)

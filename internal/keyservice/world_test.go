@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,8 +18,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -28,8 +31,10 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/keys"
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
+	"modelrights.dev/modelrights/internal/seats"
 	"modelrights.dev/modelrights/test/builders"
 )
 
@@ -76,6 +81,19 @@ type world struct {
 	logMu     sync.Mutex
 	source    func(keys.Source) keys.Source
 	clock     *clocktesting.FakePassiveClock
+
+	// nodeLabels are the node's, as the API server has them.
+	nodeLabels map[string]string
+	// seats are changes to the ledger before anything else happens; nil gives each pod its seat.
+	seats []seats.Change
+	book  *fakeBook
+	// stale is what the cache has where that is not what the API server has.
+	stale *world
+	// unsynced and outOfTouch are a replica that knows nothing, or no news.
+	unsynced, outOfTouch bool
+	// lives counts reads of the API server, by kind.
+	lives   map[string]int
+	livesMu sync.Mutex
 }
 
 // steps records in which order things happened.
@@ -206,29 +224,21 @@ func newWorld(t *testing.T) *world {
 	}
 }
 
+func testScheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return scheme
+}
+
 // releaser builds the Releaser of the world as it is now.
 func (w *world) releaser(t *testing.T) *Releaser {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	objects := []client.Object{w.namespace}
-	if w.pod != nil {
-		objects = append(objects, w.pod)
-	}
-	for _, p := range w.more {
-		objects = append(objects, p)
-	}
-	if w.license != nil {
-		objects = append(objects, w.license)
-	}
-	for _, g := range w.grants {
-		objects = append(objects, g)
-	}
+	scheme, objects := testScheme(t), w.objects()
 	if !w.noSecret {
 		objects = append(objects, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "modelrights-system", Name: licenseName + "-v2"},
@@ -237,8 +247,12 @@ func (w *world) releaser(t *testing.T) *Releaser {
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			w.countLive(kindOf(o))
 			if err := w.failing[kindOf(o)]; err != nil {
 				return err
+			}
+			if stored, ok := o.(*v1alpha1.ModelSeats); ok {
+				return w.storedSeats(key, stored)
 			}
 			return c.Get(ctx, key, o, opts...)
 		},
@@ -256,14 +270,191 @@ func (w *world) releaser(t *testing.T) *Releaser {
 	if w.source != nil {
 		source = w.source(source)
 	}
+	cached := w
+	if w.stale != nil {
+		cached = w.stale
+	}
+	w.book = w.newBook(t)
 	return &Releaser{
 		Reader: c, Tokens: c, Source: source, Audit: w.audit, Events: w.events,
 		DriverNamespace: "modelrights-node", DriverServiceAccount: "modelrights-node", Clock: w.clock,
+		Seats: w.book, Ledgers: w.book, Cached: cached.cache(t), Rights: fakeRights{live: w, cached: cached},
+		InTouch: func() bool { return !w.outOfTouch },
 	}
+}
+
+// objects are what the API server has, but for Secrets.
+func (w *world) objects() []client.Object {
+	objects := []client.Object{w.namespace, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node, Labels: w.nodeLabels}}}
+	if w.pod != nil {
+		objects = append(objects, w.pod)
+	}
+	for _, p := range w.more {
+		objects = append(objects, p)
+	}
+	if w.license != nil {
+		objects = append(objects, w.license)
+	}
+	for _, g := range w.grants {
+		objects = append(objects, g)
+	}
+	return objects
+}
+
+// cache reads what the cache has, pods as they are trimmed there.
+func (w *world) cache(t *testing.T) client.Reader {
+	t.Helper()
+	objects := w.objects()
+	for i, o := range objects {
+		if pod, ok := o.(*corev1.Pod); ok {
+			trimmed := pod.DeepCopy()
+			trimmed.Annotations = nil
+			objects[i] = trimmed
+		}
+	}
+	return fake.NewClientBuilder().WithScheme(testScheme(t)).WithObjects(objects...).Build()
+}
+
+// fakeRights are licences and grants as two worlds have them.
+type fakeRights struct{ live, cached *world }
+
+func (r fakeRights) Snapshot() (*entitlement.Snapshot, bool) {
+	return r.cached.snapshot(), !r.live.unsynced
+}
+
+func (r fakeRights) Live(context.Context, string) (*entitlement.Snapshot, error) {
+	r.live.countLive("rights")
+	if err := r.live.failing["Rights"]; err != nil {
+		return nil, err
+	}
+	return r.live.snapshot(), nil
+}
+
+func (r fakeRights) NamespaceLabels(_ context.Context, _ string, live bool) (map[string]string, error) {
+	if !live {
+		return r.cached.namespace.Labels, r.live.failing["CachedNamespace"]
+	}
+	r.live.countLive("Namespace")
+	return r.live.namespace.Labels, r.live.failing["Namespace"]
+}
+
+func (w *world) snapshot() *entitlement.Snapshot {
+	changes := entitlement.Changes{Licenses: map[string]*v1alpha1.ModelLicense{}, Grants: map[entitlement.GrantKey]*v1alpha1.ModelGrant{}}
+	if w.license != nil {
+		changes.Licenses[w.license.Name] = w.license
+	}
+	for _, g := range w.grants {
+		changes.Grants[entitlement.GrantKey{Namespace: g.Namespace, Name: g.Name}] = g
+	}
+	none, _ := entitlement.New(nil)
+	return none.Apply(changes)
+}
+
+func (w *world) countLive(kind string) {
+	w.livesMu.Lock()
+	defer w.livesMu.Unlock()
+	if w.lives == nil {
+		w.lives = map[string]int{}
+	}
+	w.lives[kind]++
+}
+
+// fakeBook keeps one ledger in memory, for writers and readers alike.
+type fakeBook struct {
+	mu     sync.Mutex
+	steps  *steps
+	ledger *seats.Ledger
+	// shown is what the cache has of it, where that is not the same.
+	shown *seats.Ledger
+	err   error
+}
+
+// newBook gives each pod its seat, unless the world says otherwise.
+func (w *world) newBook(t *testing.T) *fakeBook {
+	t.Helper()
+	license := builders.License(licenseName).Obj()
+	license.UID, license.Generation = "license-uid", 3
+	b := &fakeBook{steps: w.steps, ledger: seats.Empty(license)}
+	changes := w.seats
+	if changes == nil {
+		for _, p := range append(slices.Clone(w.more), w.pod) {
+			if p != nil {
+				changes = append(changes, seatFor(p.UID, p.Spec.NodeName)...)
+			}
+		}
+	}
+	for _, result := range b.ledger.Apply(changes...) {
+		if !result.OK() {
+			t.Fatalf("no seat: %+v", result)
+		}
+	}
+	return b
+}
+
+// seatFor are the changes by which a pod has a seat, an hour ago.
+func seatFor(pod types.UID, node string) []seats.Change {
+	changes := []seats.Change{seats.Take{
+		Pod: pod, Grant: seats.Grant{Namespace: namespace, Name: "chat", UID: "grant-uid"}, Generation: 3, Since: now.Add(-time.Hour),
+	}}
+	if node != "" {
+		changes = append(changes, seats.Bind{Pod: pod, Node: node})
+	}
+	return changes
+}
+
+func (b *fakeBook) Do(ctx context.Context, _ string, changes ...seats.Change) ([]seats.Result, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return nil, b.err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		b.steps.add(fmt.Sprintf("%T", c))
+	}
+	next := b.ledger.Clone()
+	results := next.Apply(changes...)
+	b.ledger = next
+	return results, nil
+}
+
+func (b *fakeBook) Ledger(license string) *seats.Ledger {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if license != b.ledger.License() {
+		return nil
+	}
+	if b.shown != nil {
+		return b.shown
+	}
+	return b.ledger
+}
+
+func (b *fakeBook) holder(pod types.UID) (seats.Holder, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ledger.Holder(pod)
+}
+
+// storedSeats is the ledger as the API server has it.
+func (w *world) storedSeats(key client.ObjectKey, into *v1alpha1.ModelSeats) error {
+	w.book.mu.Lock()
+	defer w.book.mu.Unlock()
+	if key.Name != w.book.ledger.License() {
+		return apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("modelseats").GroupResource(), key.Name)
+	}
+	w.book.ledger.Encode(into)
+	return nil
 }
 
 func kindOf(o any) string {
 	switch o.(type) {
+	case *corev1.Node:
+		return "Node"
+	case *v1alpha1.ModelSeats:
+		return "ModelSeats"
 	case *corev1.Pod:
 		return "Pod"
 	case *corev1.Namespace:

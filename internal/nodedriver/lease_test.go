@@ -12,22 +12,22 @@ func TestLeaseEnds(t *testing.T) {
 	const asked = 1000 * time.Second
 	tests := map[string]struct {
 		seconds int64
-		boot    fakeBoot
+		boot    *fakeBoot
 		left    time.Duration
 		ends    bool
 		over    bool
 		early   bool
 	}{
-		"just asked":                 {seconds: 60, boot: fakeBoot{id: "a", now: asked}, left: time.Minute, ends: true, early: true},
-		"a moment before the end":    {seconds: 60, boot: fakeBoot{id: "a", now: asked + time.Minute - 1}, left: 1, ends: true, early: true},
-		"at the end":                 {seconds: 60, boot: fakeBoot{id: "a", now: asked + time.Minute}, ends: true, over: true},
-		"after the node slept":       {seconds: 60, boot: fakeBoot{id: "a", now: asked + 8*time.Hour}, ends: true, over: true},
-		"when kubelet comes by":      {seconds: 3600, boot: fakeBoot{id: "a", now: asked + 76*time.Second}, left: time.Hour - 76*time.Second, ends: true},
-		"no lease":                   {seconds: 0, boot: fakeBoot{id: "a", now: asked + 1000*time.Hour}},
-		"another start of the node":  {seconds: 3600, boot: fakeBoot{id: "b", now: asked}, ends: true, over: true},
-		"another start, no lease":    {seconds: 0, boot: fakeBoot{id: "b", now: asked}, ends: true, over: true},
-		"longer than leases may be":  {seconds: 1 << 62, boot: fakeBoot{id: "a", now: asked}, left: protocol.MaxLease, ends: true, early: true},
-		"a day and a second is over": {seconds: 1 << 62, boot: fakeBoot{id: "a", now: asked + protocol.MaxLease + time.Second}, ends: true, over: true},
+		"just asked":                 {seconds: 60, boot: &fakeBoot{id: "a", now: asked}, left: time.Minute, ends: true, early: true},
+		"a moment before the end":    {seconds: 60, boot: &fakeBoot{id: "a", now: asked + time.Minute - 1}, left: 1, ends: true, early: true},
+		"at the end":                 {seconds: 60, boot: &fakeBoot{id: "a", now: asked + time.Minute}, ends: true, over: true},
+		"after the node slept":       {seconds: 60, boot: &fakeBoot{id: "a", now: asked + 8*time.Hour}, ends: true, over: true},
+		"when kubelet comes by":      {seconds: 3600, boot: &fakeBoot{id: "a", now: asked + 76*time.Second}, left: time.Hour - 76*time.Second, ends: true},
+		"no lease":                   {seconds: 0, boot: &fakeBoot{id: "a", now: asked + 1000*time.Hour}},
+		"another start of the node":  {seconds: 3600, boot: &fakeBoot{id: "b", now: asked}, ends: true, over: true},
+		"another start, no lease":    {seconds: 0, boot: &fakeBoot{id: "b", now: asked}, ends: true, over: true},
+		"longer than leases may be":  {seconds: 1 << 62, boot: &fakeBoot{id: "a", now: asked}, left: protocol.MaxLease, ends: true, early: true},
+		"a day and a second is over": {seconds: 1 << 62, boot: &fakeBoot{id: "a", now: asked + protocol.MaxLease + time.Second}, ends: true, over: true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -43,9 +43,9 @@ func TestLeaseEnds(t *testing.T) {
 			if err != nil || again != l {
 				t.Fatalf("read %+v, %v, want %+v", again, err, l)
 			}
-			left, ends := again.left(&tc.boot)
-			if left != tc.left || ends != tc.ends || again.over(&tc.boot) != tc.over || again.early(&tc.boot) != tc.early {
-				t.Errorf("left %s, ends %t, over %t, early %t", left, ends, again.over(&tc.boot), again.early(&tc.boot))
+			left, ends := again.left(tc.boot)
+			if left != tc.left || ends != tc.ends || again.over(tc.boot) != tc.over || again.early(tc.boot) != tc.early {
+				t.Errorf("left %s, ends %t, over %t, early %t", left, ends, again.over(tc.boot), again.early(tc.boot))
 			}
 		})
 	}

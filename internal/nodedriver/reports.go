@@ -262,11 +262,11 @@ func (r *reports) len() int {
 }
 
 // age is how long ago it happened, 0 where nobody can tell any more.
-func (w *report) age(clock BootClock) time.Duration {
-	if w.BootID != clock.ID() {
+func (r *report) age(clock BootClock) time.Duration {
+	if r.BootID != clock.ID() {
 		return 0
 	}
-	return max(0, clock.Now()-w.At)
+	return max(0, clock.Now()-r.At)
 }
 
 // backOff is a second, twice that after each attempt, and at most a minute.

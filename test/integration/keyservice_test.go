@@ -71,10 +71,12 @@ var _ = Describe("Key service", Ordered, func() {
 	// pod starts a pod of the spec's namespace that runs as the granted account.
 	pod := func(name string) *builders.PodBuilder { return builders.Pod(team, name).ServiceAccount(account) }
 
-	// entitled creates a pod on node-a as the webhook makes it.
+	// entitled creates a pod on node-a as the webhook makes it, with its seat.
 	entitled := func(ctx context.Context) *corev1.Pod {
 		GinkgoHelper()
-		return w.pod(ctx, pod("llm").Container("server", model).KeyVolume(license, "server"), "node-a")
+		p := w.pod(ctx, pod("llm").Container("server", model).KeyVolume(license, "server"), "node-a")
+		w.seat(ctx, p, license)
+		return p
 	}
 
 	// asked is what the driver asks for a pod, with the pod's token.

@@ -26,15 +26,20 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/controllers"
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/keys"
 	"modelrights.dev/modelrights/internal/keyservice"
 	keyclient "modelrights.dev/modelrights/internal/keyservice/client"
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
+	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/internal/seatbook"
+	"modelrights.dev/modelrights/internal/seats"
 	"modelrights.dev/modelrights/test/builders"
 )
 
@@ -46,6 +51,12 @@ const (
 // keyWorld is an API server with licences, nodes, a node driver's pod on each node, and key services over real TLS.
 type keyWorld struct {
 	client client.WithWatch
+	// cache, ledgers and rights are what all replicas have in memory.
+	cache   cache.Cache
+	ledgers *seatbook.View
+	rights  *rights.Store
+	// outOfTouch cuts the replicas off from the API server, as far as they know.
+	outOfTouch atomic.Bool
 	// appendFails makes the API server refuse audit records.
 	appendFails atomic.Bool
 	events      *events.FakeRecorder
@@ -56,6 +67,7 @@ func newKeyWorld(ctx context.Context, config *rest.Config) *keyWorld {
 	c, err := client.NewWithWatch(config, client.Options{Scheme: testScheme})
 	Expect(err).NotTo(HaveOccurred())
 	w := &keyWorld{client: c, events: events.NewFakeRecorder(1024)}
+	w.remember(ctx, config)
 	for _, name := range []string{operatorNamespace, driverNamespace} {
 		w.create(ctx, builders.Namespace(name).Obj())
 	}
@@ -65,6 +77,55 @@ func newKeyWorld(ctx context.Context, config *rest.Config) *keyWorld {
 		w.pod(ctx, builders.Pod(driverNamespace, "driver-"+node).ServiceAccount(driverAccount).Container("driver", "driver.example.com/node"), node)
 	}
 	return w
+}
+
+// remember starts what the replicas have in memory.
+func (w *keyWorld) remember(ctx context.Context, config *rest.Config) {
+	GinkgoHelper()
+	var err error
+	w.cache, err = cache.New(config, cache.Options{Scheme: testScheme, ByObject: map[client.Object]cache.ByObject{
+		&corev1.Pod{}: {Transform: controllers.TrimPod}, &corev1.Node{}: {Transform: controllers.TrimNode},
+	}})
+	Expect(err).NotTo(HaveOccurred())
+	w.ledgers = seatbook.NewView()
+	ledgersSynced, err := w.ledgers.Watch(ctx, w.cache)
+	Expect(err).NotTo(HaveOccurred())
+	w.rights, err = rights.NewStore(nil, w.cache, w.client)
+	Expect(err).NotTo(HaveOccurred())
+	rightsSynced, err := w.rights.Watch(ctx, w.cache)
+	Expect(err).NotTo(HaveOccurred())
+	start(w.cache.Start)
+	Expect(ledgersSynced(ctx)).To(Succeed())
+	Expect(rightsSynced(ctx)).To(Succeed())
+}
+
+// book writes ledgers, as one replica does.
+func (w *keyWorld) book() *seatbook.Book {
+	return seatbook.New(seatbook.Options{Client: w.client, Reader: w.client})
+}
+
+// seat gives a pod on a node its seat of a licence.
+func (w *keyWorld) seat(ctx context.Context, pod *corev1.Pod, license string) {
+	GinkgoHelper()
+	var l v1alpha1.ModelLicense
+	Expect(w.client.Get(ctx, client.ObjectKey{Name: license}, &l)).To(Succeed())
+	results, err := w.book().Do(ctx, license, seats.Limit{License: &l},
+		seats.Take{Pod: pod.UID, Grant: seats.Grant{Namespace: pod.Namespace, Name: "chat"}, Generation: l.Generation, Since: time.Now().Truncate(time.Second)},
+		seats.Bind{Pod: pod.UID, Node: pod.Spec.NodeName})
+	Expect(err).NotTo(HaveOccurred())
+	for _, result := range results {
+		Expect(result.OK()).To(BeTrue(), "%+v", result)
+	}
+}
+
+// holder is the seat of a pod as the API server has it.
+func (w *keyWorld) holder(ctx context.Context, pod *corev1.Pod, license string) (seats.Holder, bool) {
+	GinkgoHelper()
+	var stored v1alpha1.ModelSeats
+	Expect(w.client.Get(ctx, client.ObjectKey{Name: license}, &stored)).To(Succeed())
+	ledger, err := seats.Decode(&stored)
+	Expect(err).NotTo(HaveOccurred())
+	return ledger.Holder(pod.UID)
 }
 
 func (w *keyWorld) create(ctx context.Context, o client.Object) {
@@ -149,6 +210,7 @@ func (w *keyWorld) replica(ctx context.Context, log keyservice.AuditLog) *keyRep
 	server, err := keyservice.NewServer(&keyservice.Releaser{
 		Reader: w.client, Tokens: w.client, Source: keys.NewSecretSource(w.client, operatorNamespace),
 		Audit: log, Events: w.events, DriverNamespace: driverNamespace, DriverServiceAccount: driverAccount, Clock: clock.RealClock{},
+		Seats: w.book(), Ledgers: w.ledgers, Cached: w.cache, Rights: w.rights, InTouch: func() bool { return !w.outOfTouch.Load() },
 	}, keyservice.ServerOptions{
 		Listener: listener, Metrics: prometheus.NewRegistry(), Log: GinkgoLogr,
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
@@ -161,17 +223,23 @@ func (w *keyWorld) replica(ctx context.Context, log keyservice.AuditLog) *keyRep
 // release calls a key service as a driver with a token does.
 func (r *keyReplica) release(ctx context.Context, bearer string, request *protocol.ReleaseRequest) (string, error) {
 	GinkgoHelper()
+	response, err := r.calledBy(bearer).Release(ctx, request)
+	if err != nil {
+		return "", err
+	}
+	return string(response.Files[v1alpha1.KeyFileName]), nil
+}
+
+// calledBy is a driver with a token.
+func (r *keyReplica) calledBy(bearer string) *keyclient.Client {
+	GinkgoHelper()
 	dir := GinkgoT().TempDir()
 	options := keyclient.Options{URL: r.url, CAFile: filepath.Join(dir, "ca.crt"), TokenFile: filepath.Join(dir, "token")}
 	Expect(os.WriteFile(options.CAFile, r.ca, 0o600)).To(Succeed())
 	Expect(os.WriteFile(options.TokenFile, []byte(bearer), 0o600)).To(Succeed())
 	c, err := keyclient.New(options)
 	Expect(err).NotTo(HaveOccurred())
-	response, err := c.Release(ctx, request)
-	if err != nil {
-		return "", err
-	}
-	return string(response.Files[v1alpha1.KeyFileName]), nil
+	return c
 }
 
 // entries lists the audit entries of a type that speak of a pod.
