@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -105,8 +106,8 @@ var _ = Describe("API validation", func() {
 
 	It("refuses fields that do not exist, instead of ignoring them, as kubectl asks for", func(ctx SpecContext) {
 		for _, object := range []*unstructured.Unstructured{
-			changed(license(), at("spec", "terms", "limits"), m{"pods": "4"}), changed(license(), at("spec", "images", 0, "layers"), []string{}),
-			changed(grant(), at("spec", "limits"), m{"pods": "4"}),
+			changed(license(), at("spec", "terms", "royalties"), m{"pods": "4"}), changed(license(), at("spec", "images", 0, "layers"), []string{}),
+			changed(grant(), at("spec", "quota"), m{"pods": "4"}),
 		} {
 			err := k8sClient.Create(ctx, object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
 			Expect(err).To(MatchError(ContainSubstring("unknown field")))
@@ -276,6 +277,9 @@ var _ = Describe("API validation", func() {
 		grantCases[name] = c
 	}
 
+	maps.Copy(licenseCases, licenseTermCases())
+	maps.Copy(grantCases, grantTermCases())
+
 	entries := func(cases map[string]wrong) []any {
 		var names []string
 		for name := range cases {
@@ -335,6 +339,7 @@ var _ = Describe("API validation", func() {
 		"distribution names twice":   {at("distribution"), distribution("nodeNames", []string{"a", "a"}), []string{"status.distribution.nodeNames[1]", "Duplicate value"}},
 		"distribution name long":     {at("distribution"), distribution("nodeNames", []string{strings.Repeat("x", 254)}), []string{"status.distribution.nodeNames[0]", "253"}},
 	}
+	maps.Copy(statusCases, seatStatusCases())
 	writeStatus := func(ctx SpecContext, status m) error {
 		GinkgoHelper()
 		stored := builders.License("acme-status").Repository("registry.example.com/models/status").Obj()
@@ -345,9 +350,26 @@ var _ = Describe("API validation", func() {
 		object.Object["status"] = normal(status)
 		return k8sClient.Status().Update(ctx, object, client.DryRunAll)
 	}
+	grantStatusCases := seatStatusCases()
+	grantStatusCases["conditions too many"] = statusCases["conditions too many"]
+	grantStatusCases["conditions twice"] = statusCases["conditions twice"]
+	grantStatusCases["observedGeneration"] = statusCases["observedGeneration"]
+	DescribeTable("refuses a grant's status with a wrong", append([]any{func(ctx SpecContext, c wrong) {
+		stored := builders.Grant("default", "status", "acme-status").ServiceAccount("llm").Obj()
+		Expect(k8sClient.Create(ctx, stored)).To(Succeed())
+		defer func() { Expect(k8sClient.Delete(ctx, stored)).To(Succeed()) }()
+		object := changed(stored, nil, nil)
+		object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("ModelGrant"))
+		object.Object["status"] = normal(m{c.path[0].(string): c.value})
+		err := k8sClient.Status().Update(ctx, object, client.DryRunAll)
+		Expect(apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)).To(BeTrue(), "%v", err)
+		for _, part := range c.says {
+			Expect(err.Error()).To(ContainSubstring(part))
+		}
+	}}, entries(grantStatusCases)...)...)
 	DescribeTable("refuses a status with a wrong", append([]any{func(ctx SpecContext, c wrong) {
 		err := writeStatus(ctx, m{c.path[0].(string): c.value})
-		Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
+		Expect(apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)).To(BeTrue(), "%v", err)
 		for _, part := range c.says {
 			Expect(err.Error()).To(ContainSubstring(part))
 		}
@@ -367,6 +389,7 @@ var _ = Describe("API validation", func() {
 			"licence":          {licenseCases, fieldsOf("modellicenses.modelrights.dev", "spec")},
 			"licence's status": {statusCases, withoutConditions(fieldsOf("modellicenses.modelrights.dev", "status"))},
 			"grant":            {grantCases, fieldsOf("modelgrants.modelrights.dev", "spec")},
+			"grant's status":   {grantStatusCases, withoutConditions(fieldsOf("modelgrants.modelrights.dev", "status"))},
 		} {
 			var paths []string
 			for _, c := range expect.cases {
