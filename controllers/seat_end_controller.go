@@ -108,6 +108,9 @@ type seatMemory struct {
 	rest time.Time
 }
 
+// newSeatMemory knows of no licence: the longest lease counts.
+func newSeatMemory() *seatMemory { return &seatMemory{terms: seatTerms{lease: maxLease}} }
+
 // seatLease is a lease that was shortened, and until when nodes may still have it.
 type seatLease struct {
 	lease time.Duration
@@ -279,7 +282,7 @@ func (r *SeatEndReconciler) memoryOf(license string) *seatMemory {
 	defer r.mu.Unlock()
 	memory := r.memory[license]
 	if memory == nil {
-		memory = &seatMemory{terms: seatTerms{lease: maxLease}}
+		memory = newSeatMemory()
 		r.memory[license] = memory
 	}
 	return memory

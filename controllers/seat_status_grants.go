@@ -42,17 +42,25 @@ func (s *shownGrants) handler() handler.EventHandler {
 }
 
 func (s *shownGrants) follow(before, after client.Object, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	was, _ := before.(*v1alpha1.ModelGrant)
+	is, _ := after.(*v1alpha1.ModelGrant)
+	if s.note(was, is) {
+		queue.Add(reconcile.Request{NamespacedName: client.ObjectKey{Name: is.Spec.LicenseName}})
+	}
+}
+
+// note takes notice of a grant's state and of that before, nil where there is none, and says whether its status is to be
+// looked at.
+func (s *shownGrants) note(before, after *v1alpha1.ModelGrant) bool {
 	was, is := shownFor(before), shownFor(after)
 	if was != is {
 		s.set(was, before, false)
 		s.set(is, after, true)
 	}
-	if is != "" && (was != is || before.GetUID() != after.GetUID() || before.GetGeneration() != after.GetGeneration()) {
-		queue.Add(reconcile.Request{NamespacedName: client.ObjectKey{Name: is}})
-	}
+	return is != "" && (was != is || before.UID != after.UID || before.Generation != after.Generation)
 }
 
-func (s *shownGrants) set(license string, grant client.Object, shown bool) {
+func (s *shownGrants) set(license string, grant *v1alpha1.ModelGrant, shown bool) {
 	if license == "" {
 		return
 	}
@@ -75,9 +83,8 @@ func (s *shownGrants) set(license string, grant client.Object, shown bool) {
 }
 
 // shownFor is the licence of a grant whose status speaks of seats, or has to; "" of any other.
-func shownFor(o client.Object) string {
-	grant, ok := o.(*v1alpha1.ModelGrant)
-	if !ok || grant.Status.Seats == nil && len(grant.Spec.Limits) == 0 {
+func shownFor(grant *v1alpha1.ModelGrant) string {
+	if grant == nil || grant.Status.Seats == nil && len(grant.Spec.Limits) == 0 {
 		return ""
 	}
 	return grant.Spec.LicenseName
