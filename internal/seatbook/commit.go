@@ -40,7 +40,6 @@ func (b *Book) commit(license string, calls []*call) {
 		err := error(nil)
 		if !known {
 			base, err = b.read(calls, license)
-			known = err == nil
 		}
 		if err == nil {
 			var results [][]seats.Result

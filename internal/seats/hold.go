@@ -95,12 +95,12 @@ func (c Release) apply(l *Ledger) Result {
 		l.settle()
 	}
 	if Kind(h.kind) == Adopted {
-		kind := r
-		if kind = refuse(v1alpha1.ReasonNoSeat, "pod %s runs beyond the limits of ModelLicense %s", c.Pod, l.license); !l.nodesFit(h) {
-			kind.Reason, kind.Message = l.nodeLimit("ModelLicense "+l.license, c.Node, l.bounds.nodes)
+		refused := refuse(v1alpha1.ReasonNoSeat, "pod %s runs beyond the limits of ModelLicense %s", c.Pod, l.license)
+		if !l.nodesFit(h) {
+			refused.Reason, refused.Message = l.nodeLimit("ModelLicense "+l.license, c.Node, l.bounds.nodes)
 		}
-		kind.Kind, kind.Changed = Adopted, r.Changed
-		return kind
+		refused.Kind, refused.Changed = Adopted, r.Changed
+		return refused
 	}
 	if !h.released || h.wiped {
 		h.released, h.wiped, r.Changed = true, false, true

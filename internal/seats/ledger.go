@@ -27,12 +27,11 @@ type Ledger struct {
 	holders []holder // sorted by pod
 	closed  usage
 
-	inUse      tally // of all holders
-	reserved   int32 // holders that are not bound and may go anywhere
-	confined   int32 // holders that are not bound and may only go to nodes in use
-	beyond     int32 // holders that are not Regular
-	tableBytes int   // what the tables take in the encoded object, about
-	freed      bool  // something became free since settle last looked
+	inUse    tally // of all holders
+	reserved int32 // holders that are not bound and may go anywhere
+	confined int32 // holders that are not bound and may only go to nodes in use
+	beyond   int32 // holders that are not Regular
+	freed    bool  // something became free since settle last looked
 }
 
 // holder is a row of the ledger. Times are in seconds since 1970, 0 where not set.

@@ -105,23 +105,25 @@ func parseLine(line string) (holder, error) {
 	}
 	h.kind, h.confinement = uint8(flags%3), confinement(flags/3%3)
 	h.released, h.wiped = flags/9%2 == 1, flags/18 == 1
-	for i, to := range []*int64{nil, &h.until, &h.surgeUntil, &h.meteredFrom} {
-		text := fields[5+i]
-		switch {
-		case text == "":
-		case i == 0:
-			n, err := number(text, maxNodes-1)
-			if err != nil {
-				return holder{}, err
-			}
-			h.node = int32(n)
-		default:
-			n, err := number(text, math.MaxInt64>>16)
-			if err != nil {
-				return holder{}, err
-			}
-			*to = h.since + n
+	if fields[5] != "" {
+		n, err := number(fields[5], maxNodes-1)
+		if err != nil {
+			return holder{}, err
 		}
+		h.node = int32(n)
+	}
+	for _, f := range []struct {
+		text string
+		to   *int64
+	}{{fields[6], &h.until}, {fields[7], &h.surgeUntil}, {fields[8], &h.meteredFrom}} {
+		if f.text == "" {
+			continue
+		}
+		n, err := number(f.text, math.MaxInt64>>16)
+		if err != nil {
+			return holder{}, err
+		}
+		*f.to = h.since + n
 	}
 	return h, nil
 }

@@ -74,17 +74,38 @@ type Allocation struct {
 	// Pod is the pod's UID, and Index its place in PlanInput.Waiting.
 	Pod   types.UID
 	Index int
-	// Take is true where the pod takes its seats now. Allocations that take come first, in the order in which they do.
+	// Take is true where the pod takes its seats now. Allocations that take come first, in the order in which they do; the
+	// others follow in the order in which they wait.
 	Take bool
-	// Position is the pod's place among those that wait for the same licence, from 1; 0 where it takes.
+	// Position is the pod's place among those that wait for the same licence, from 1; 0 where it takes, or is too large ever
+	// to.
 	Position int
 	// License is the licence that has no room for it; empty where it takes.
 	License string
-	// Reason is WaitingForSeat, WaitingForGroup or TooLarge; empty where it takes.
+	// Reason is WaitingForSeat, WaitingForGroup, TooLarge or LedgerFull; empty where it takes.
 	Reason v1alpha1.Reason
 	// Message is what the pod's condition says.
 	Message string
 }
 
 // Plan decides which waiting pods take seats now, in which order, and tells the others their place.
-func Plan(PlanInput) []Allocation { return nil }
+//
+//   - Grants take turns: the next turn is that of the grant whose pods hold the fewest seats of the licence, or the first by
+//     namespace and name of several. A pod with several licences has its turn in the first of them by name.
+//   - Within a grant, pods go by priority, then by age, then by UID; a group goes where its first pod stands.
+//   - A pod takes its seats where all its licences and grants have room, and a group where there is room for all its pods,
+//     those that do not exist yet included. A group of known size that has begun keeps room for what is missing of it, for
+//     GroupReserve after its newest seat, and those pods go before all others.
+//   - The first pod in the order for which a licence has no room keeps all that it wants, in all its licences: so it is not
+//     overtaken for ever by those that want less. Each one after it keeps the resource that it lacks from those behind it.
+//     Who wants none of that goes on.
+//   - A pod for which its grant has no room keeps the resource that it lacks from those behind it in the same grant; other
+//     grants do not wait for it. A pod that is too large for the limits keeps nothing.
+//
+// It takes O(n log n) for n waiting pods, and O(h) for h holders of the licences that they want.
+func Plan(in PlanInput) []Allocation {
+	p := newPlanner(&in)
+	p.reserveForGroups()
+	p.enqueue()
+	return p.run()
+}

@@ -165,8 +165,7 @@ func (l *Ledger) full(g Grant, a amount) bool {
 	return (len(l.holders)+1)*lineBytes+l.tablesBytes()+entry.bytes()+len(a)*50+20 > maxBytes
 }
 
-// tablesBytes is what tables and limits take in the stored object, at most. It is counted again whenever a table has
-// grown by some.
+// tablesBytes is what tables and limits take in the stored object, about; 0 where they cannot matter.
 func (l *Ledger) tablesBytes() int {
 	if (len(l.holders)+1)*lineBytes < maxBytes/2 && len(l.grants)+len(l.nodes)+len(l.amounts) < 500 {
 		return 0 // 500 rows of all tables take less than the other half
@@ -192,12 +191,10 @@ func (l *Ledger) insert(h holder) {
 }
 
 // remove takes a row out.
-func (l *Ledger) remove(i int) holder {
-	h := l.holders[i]
-	l.count(&h, -1)
+func (l *Ledger) remove(i int) {
+	l.count(&l.holders[i], -1)
 	l.holders = slices.Delete(l.holders, i, i+1)
 	l.freed = true
-	return h
 }
 
 // count adds a row to the sums, or with -1 takes it from them.

@@ -33,8 +33,8 @@ type meter struct {
 	whole, rest int64
 }
 
-// unit is how much of a resource makes one of the units of v1alpha1.UsageStatus.
-func unit(name corev1.ResourceName) uint64 {
+// unitOf is how much of a resource makes one of the units of v1alpha1.UsageStatus.
+func unitOf(name corev1.ResourceName) uint64 {
 	switch {
 	case name == corev1.ResourceCPU:
 		return 1000
@@ -58,7 +58,7 @@ func (u *usage) addResources(a amount, seconds int64) {
 		return
 	}
 	for _, c := range a {
-		size := unit(c.name)
+		size := unitOf(c.name)
 		hi, lo := bits.Mul64(uint64(c.n), uint64(seconds))
 		whole, rest := uint64(math.MaxInt64), uint64(0)
 		if hi < size {
@@ -79,7 +79,7 @@ func (u *usage) add(m meter) {
 	to := &u.of[i]
 	to.whole = addCapped(to.whole, m.whole)
 	to.rest += m.rest
-	if size := int64(unit(m.name)); to.rest >= size {
+	if size := int64(unitOf(m.name)); to.rest >= size {
 		to.rest -= size
 		to.whole = addCapped(to.whole, 1)
 	}
@@ -144,8 +144,8 @@ func usageFrom(s *v1alpha1.UsageStatus) (usage, error) {
 		if n < 0 {
 			return usage{}, fmt.Errorf("resourceSeconds of %s are negative", name)
 		}
-		if of, isRest := strings.CutSuffix(string(name), restSuffix); isRest && unit(corev1.ResourceName(of)) > 1 {
-			if _, whole := s.ResourceSeconds[corev1.ResourceName(of)]; !whole || n >= int64(unit(corev1.ResourceName(of))) {
+		if of, isRest := strings.CutSuffix(string(name), restSuffix); isRest && unitOf(corev1.ResourceName(of)) > 1 {
+			if _, whole := s.ResourceSeconds[corev1.ResourceName(of)]; !whole || n >= int64(unitOf(corev1.ResourceName(of))) {
 				return usage{}, fmt.Errorf("resourceSeconds of %s are no fraction", name)
 			}
 			continue
@@ -156,7 +156,7 @@ func usageFrom(s *v1alpha1.UsageStatus) (usage, error) {
 		return usage{}, fmt.Errorf("%d resources have usage, %d are the most", len(u.of), maxMeters)
 	}
 	for i := range u.of {
-		if unit(u.of[i].name) == 1 {
+		if unitOf(u.of[i].name) == 1 {
 			u.of[i].rest = 0
 		}
 	}
