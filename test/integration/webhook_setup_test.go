@@ -196,7 +196,7 @@ func startOperatorWith(ctx context.Context, env *envtest.Environment, add func(c
 	})
 	DeferCleanup(a.stop)
 	Expect(waitForSync(ctx)).To(Succeed())
-	Expect(waitForSeats(ctx)).To(BeTrue())
+	Expect(waitForSeats(ctx)).To(Succeed())
 	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "/readyz", http.NoBody)
 	Expect(err).NotTo(HaveOccurred())
