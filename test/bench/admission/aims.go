@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"math"
+
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // What is aimed at.
@@ -15,35 +17,9 @@ const (
 	aimRSSAt      = 10_000
 )
 
-// aim is what is aimed at and what was measured.
-type aim struct {
-	Name string `json:"name"`
-	// Aim and Measured are in the unit; Measured is absent where nothing was.
-	Aim      float64  `json:"aim"`
-	Measured *float64 `json:"measured"`
-	Unit     string   `json:"unit"`
-	// Licenses is the number at which the figure was the worst.
-	Licenses int  `json:"licenses,omitempty"`
-	Met      bool `json:"met"`
-	// Note says more.
-	Note string `json:"note,omitempty"`
-}
-
-// verdict is "met", "missed" or "not measured".
-func (a *aim) verdict() string {
-	switch {
-	case a.Measured == nil:
-		return "not measured"
-	case a.Met:
-		return "met"
-	default:
-		return "missed"
-	}
-}
-
 // worst is the aim with the greatest figure among the sizes; figures that are NaN were not measured.
-func worst(name, unit string, limit float64, sizes []sizeReport, figure func(s *sizeReport) (float64, string)) aim {
-	a := aim{Name: name, Aim: limit, Unit: unit}
+func worst(name, unit string, limit float64, sizes []sizeReport, figure func(s *sizeReport) (float64, string)) gauge.Aim {
+	a := gauge.Aim{Name: name, Aim: limit, Unit: unit}
 	for i := range sizes {
 		measured, note := figure(&sizes[i])
 		if !math.IsNaN(measured) && (a.Measured == nil || measured > *a.Measured) {
@@ -73,7 +49,7 @@ var compared = []struct{ variant, empty, our, theirs, name string }{
 }
 
 // judge compares what was measured with what is aimed at.
-func judge(sizes []sizeReport) []aim {
+func judge(sizes []sizeReport) []gauge.Aim {
 	of := func(variant string, figure func(*variantReport) (float64, string)) func(*sizeReport) (float64, string) {
 		return func(s *sizeReport) (float64, string) {
 			if v := s.variant(variant); v != nil {
@@ -82,7 +58,7 @@ func judge(sizes []sizeReport) []aim {
 			return math.NaN(), ""
 		}
 	}
-	aims := []aim{
+	aims := []gauge.Aim{
 		worst("webhook calls for pods without a model", "calls", 0, sizes, of(variantOrdinary, func(v *variantReport) (float64, string) {
 			calls := v.OperatorCalls
 			for _, name := range []string{ourMutating, ourValidating} {
@@ -135,8 +111,8 @@ func (s *sizeReport) ratio(ours, our, empty, theirs string) (median, pooled floa
 }
 
 // growth compares a figure at the most licences with that at the fewest.
-func growth(name string, sizes []sizeReport, figure func(*sizeReport) float64) aim {
-	a := aim{Name: name, Aim: aimGrowth, Unit: "x"}
+func growth(name string, sizes []sizeReport, figure func(*sizeReport) float64) gauge.Aim {
+	a := gauge.Aim{Name: name, Aim: aimGrowth, Unit: "x"}
 	if len(sizes) < 2 {
 		return a
 	}

@@ -30,6 +30,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
+
+	"modelrights.dev/modelrights/test/bench/cluster"
 )
 
 const (
@@ -69,12 +71,12 @@ func allow(w http.ResponseWriter, r *http.Request) {
 }
 
 // startEmpty starts the empty webhook as a process of its own and has the API server call it for pods of its namespace.
-func startEmpty(ctx context.Context, p *controlPlane, dir string) (stop func() error, err error) {
-	port, err := freePort(p.address)
+func startEmpty(ctx context.Context, p *cluster.ControlPlane, dir string) (stop func() error, err error) {
+	port, err := cluster.FreePort(p.Address)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: benchNamespace}}); err != nil {
+	if err := p.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: benchNamespace}}); err != nil {
 		return nil, err
 	}
 	ca, err := writeCertificate(dir, fmt.Sprintf("%s.%s.svc", emptyService, benchNamespace))
@@ -85,7 +87,7 @@ func startEmpty(ctx context.Context, p *controlPlane, dir string) (stop func() e
 	if err != nil {
 		return nil, err
 	}
-	address := net.JoinHostPort(p.address, fmt.Sprint(port))
+	address := net.JoinHostPort(p.Address, fmt.Sprint(port))
 	process := exec.Command(self, "-serve-empty", address, "-dir", dir)
 	process.Stderr = os.Stderr
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -100,7 +102,7 @@ func startEmpty(ctx context.Context, p *controlPlane, dir string) (stop func() e
 	if err := waitListening(ctx, address); err != nil {
 		return nil, errors.Join(fmt.Errorf("the empty webhook does not listen: %w", err), stop())
 	}
-	if err := errors.Join(p.service(ctx, benchNamespace, emptyService, "webhook", port), p.create(ctx, emptyMutatingConfiguration(ca), emptyValidatingConfiguration(ca))); err != nil {
+	if err := errors.Join(p.Service(ctx, benchNamespace, emptyService, "webhook", port), p.Create(ctx, emptyMutatingConfiguration(ca), emptyValidatingConfiguration(ca))); err != nil {
 		return nil, errors.Join(err, stop())
 	}
 	return stop, nil

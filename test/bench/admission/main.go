@@ -6,13 +6,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +18,8 @@ import (
 
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // options are the flags.
@@ -116,28 +116,8 @@ func run(ctx context.Context, o *options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := write(result, o.out); err != nil {
+	if err := gauge.Write(o.out, "admission", result, result.print); err != nil {
 		return err
 	}
 	return result.problems()
-}
-
-// write puts the report into files, and its tables on the terminal.
-func write(r *report, out string) error {
-	encoded, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encoding the results: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(out, "admission.json"), append(encoded, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing the results: %w", err)
-	}
-	text, err := os.Create(filepath.Join(out, "admission.txt"))
-	if err != nil {
-		return fmt.Errorf("writing the results: %w", err)
-	}
-	if err := errors.Join(r.print(text), text.Close(), r.print(os.Stdout)); err != nil {
-		return fmt.Errorf("writing the results: %w", err)
-	}
-	fmt.Println("wrote", filepath.Join(out, "admission.json"), "and", filepath.Join(out, "admission.txt"))
-	return nil
 }

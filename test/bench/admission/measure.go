@@ -10,6 +10,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/test/bench/cluster"
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // Metrics of the API server, of 1.32 and later, and of controller-runtime.
@@ -25,11 +28,11 @@ const (
 
 // bench measures: it holds all that runs.
 type bench struct {
-	plane    *controlPlane
+	plane    *cluster.ControlPlane
 	sender   *sender
-	operator *operator
+	operator *cluster.Operator
 	// start starts the operator.
-	start  func() (*operator, error)
+	start  func() (*cluster.Operator, error)
 	plan   plan
 	random *rand.Rand
 	// log gets what is going on.
@@ -38,11 +41,11 @@ type bench struct {
 
 // slice is what one slice of a variant showed.
 type slice struct {
-	samples []sample
+	samples []gauge.Sample
 	// took is from the moment at which the first pod was due to the last answer.
 	took time.Duration
 	// before and after are the API server's metrics; calls is what the operator counted of its webhooks.
-	before, after scrape
+	before, after gauge.Scrape
 	calls         float64
 	// cpu is what the operator used, with what it does for stored pods after they were admitted.
 	cpu, cpuOver time.Duration
@@ -75,13 +78,13 @@ func (b *bench) measureSlice(ctx context.Context, v *variant) (*slice, error) {
 	if err != nil {
 		return nil, err
 	}
-	cpu, err := cpuTime(b.operator.pid())
+	cpu, err := gauge.CPUTime(b.operator.PID())
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
 	pods, interval := b.plan.slice(v)
-	s.samples = fire(ctx, pods, interval, func(ctx context.Context, i int) error { return b.sender.send(ctx, v, i) })
+	s.samples = gauge.Fire(ctx, pods, interval, func(ctx context.Context, i int) error { return b.sender.send(ctx, v, i) })
 	s.took = time.Since(start)
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func (b *bench) measureSlice(ctx context.Context, v *variant) (*slice, error) {
 			return nil, err
 		}
 	}
-	used, err := cpuTime(b.operator.pid())
+	used, err := gauge.CPUTime(b.operator.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -113,11 +116,11 @@ func (b *bench) measureSlice(ctx context.Context, v *variant) (*slice, error) {
 
 // webhookCalls is how many requests the operator's webhooks have answered.
 func (b *bench) webhookCalls(ctx context.Context) (float64, error) {
-	s, err := b.operator.scrape(ctx)
+	s, err := b.operator.Scrape(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return s.value(metricRequests, nil), nil
+	return s.Value(metricRequests, nil), nil
 }
 
 // waitLogged waits until the admission of every pod of a namespace is in the audit log.
@@ -125,7 +128,7 @@ func (b *bench) waitLogged(ctx context.Context, namespace string) error {
 	var missing int
 	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		var pods corev1.PodList
-		if err := b.plane.client.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
+		if err := b.plane.Client.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
 			return false, err
 		}
 		missing = 0
@@ -145,7 +148,7 @@ func (b *bench) waitLogged(ctx context.Context, namespace string) error {
 // clear deletes the pods of a namespace, and leaves the operator time to take notice.
 func (b *bench) clear(ctx context.Context, namespace string) error {
 	err := wait.PollUntilContextTimeout(ctx, time.Second, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
-		err := b.plane.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0))
+		err := b.plane.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0))
 		if apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) {
 			return false, nil
 		}
@@ -154,40 +157,5 @@ func (b *bench) clear(ctx context.Context, namespace string) error {
 	if err != nil {
 		return fmt.Errorf("deleting the pods of %s: %w", namespace, err)
 	}
-	return b.settle(ctx, 200*time.Millisecond, 30*time.Second)
-}
-
-// settle waits until the operator has nothing to do: its queues are empty, and twice in a row it used less than a tenth
-// of a CPU over the interval.
-func (b *bench) settle(ctx context.Context, interval, atMost time.Duration) error {
-	deadline := time.Now().Add(atMost)
-	for quiet := 0; quiet < 2; {
-		before, err := cpuTime(b.operator.pid())
-		if err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(interval):
-		}
-		after, err := cpuTime(b.operator.pid())
-		if err != nil {
-			return err
-		}
-		metrics, err := b.operator.scrape(ctx)
-		if err != nil {
-			return err
-		}
-		waiting := metrics.value("workqueue_depth", nil) + metrics.value("modelrights_audit_queue_length", nil)
-		switch {
-		case waiting == 0 && after-before < interval/10:
-			quiet++
-		case time.Now().After(deadline):
-			return fmt.Errorf("the operator has not come to rest in %v: %v objects and entries wait, and it used %v in the last %v", atMost, waiting, after-before, interval)
-		default:
-			quiet = 0
-		}
-	}
-	return nil
+	return b.operator.Settle(ctx, 200*time.Millisecond, 30*time.Second)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"modelrights.dev/modelrights/test/bench/cluster"
 )
 
 // Namespaces of the pods that are created. Those of variants in which the operator is to have no part are exempt from
@@ -107,8 +109,8 @@ func (p plan) validate() error {
 	}
 	last := 0
 	for _, n := range p.Sizes {
-		if n < licensesAtFirst || n <= last {
-			return fmt.Errorf("the numbers of licences must ascend from at least %d, but are %v", licensesAtFirst, p.Sizes)
+		if n < cluster.LicensesAtFirst || n <= last {
+			return fmt.Errorf("the numbers of licences must ascend from at least %d, but are %v", cluster.LicensesAtFirst, p.Sizes)
 		}
 		last = n
 	}

@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/test/bench/cluster"
 )
 
 const policyName = "bench-licensed-models"
@@ -19,7 +21,7 @@ const policyName = "bench-licensed-models"
 func allowList(licenses int) *corev1.ConfigMap {
 	repositories := make([]string, licenses)
 	for place, i := range rand.New(rand.NewPCG(1, 1)).Perm(licenses) {
-		repositories[place] = modelPath(i)
+		repositories[place] = cluster.ModelPath(i)
 	}
 	return &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: benchNamespace, Name: policyName},
@@ -29,7 +31,7 @@ func allowList(licenses int) *corev1.ConfigMap {
 
 // installPolicy has the API server itself allow in the policy's namespace, of images under the governed path, those of
 // the list: what users write who have no operator. It knows neither namespaces nor terms nor other spellings.
-func installPolicy(ctx context.Context, p *controlPlane) error {
+func installPolicy(ctx context.Context, p *cluster.ControlPlane) error {
 	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: policyName},
 		Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
@@ -42,7 +44,7 @@ func installPolicy(ctx context.Context, p *controlPlane) error {
 				{Name: "images", Expression: `object.spec.containers.map(c, c.image) + (has(object.spec.initContainers) ? object.spec.initContainers.map(c, c.image) : [])`},
 			},
 			Validations: []admissionregistrationv1.Validation{{
-				Expression: `variables.images.all(i, !i.startsWith("` + strings.TrimSuffix(governed, "**") + `") || variables.repositories.exists(r, i.startsWith(r + "/")))`,
+				Expression: `variables.images.all(i, !i.startsWith("` + strings.TrimSuffix(cluster.Governed, "**") + `") || variables.repositories.exists(r, i.startsWith(r + "/")))`,
 				Message:    "the image is not licensed",
 			}},
 		},
@@ -56,15 +58,15 @@ func installPolicy(ctx context.Context, p *controlPlane) error {
 			ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 		},
 	}
-	return p.create(ctx, policy, binding)
+	return p.Create(ctx, policy, binding)
 }
 
 // writeAllowList brings the policy's list to so many licences.
-func writeAllowList(ctx context.Context, p *controlPlane, licenses int) error {
+func writeAllowList(ctx context.Context, p *cluster.ControlPlane, licenses int) error {
 	list := allowList(licenses)
-	err := p.client.Update(ctx, list)
+	err := p.Client.Update(ctx, list)
 	if client.IgnoreNotFound(err) == nil && err != nil {
-		return p.client.Create(ctx, list)
+		return p.Client.Create(ctx, list)
 	}
 	return err
 }

@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
+
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // profileSeconds is how long CPU profiles are.
@@ -16,11 +17,11 @@ const profileSeconds = 10
 // that call it, to be read with go tool pprof. It costs time and is no part of what is measured.
 func (b *bench) profile(ctx context.Context, dir string, licenses int) error {
 	save := func(name, query string) error {
-		content, err := get(ctx, http.DefaultClient, b.operator.pprof+query)
+		content, err := b.operator.Profile(ctx, query)
 		if err != nil {
-			return fmt.Errorf("profile of the operator: %w", err)
+			return err
 		}
-		return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, licenses)), []byte(content), 0o600)
+		return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, licenses)), content, 0o600)
 	}
 	if err := save("heap", "heap?gc=1"); err != nil {
 		return err
@@ -32,7 +33,7 @@ func (b *bench) profile(ctx context.Context, dir string, licenses int) error {
 		written := make(chan error, 1)
 		go func() { written <- save("cpu-"+v.Name, fmt.Sprintf("profile?seconds=%d", profileSeconds)) }()
 		_, interval := b.plan.slice(&v)
-		fire(ctx, int(profileSeconds*time.Second/interval), interval, func(ctx context.Context, i int) error { return b.sender.send(ctx, &v, i) })
+		gauge.Fire(ctx, int(profileSeconds*time.Second/interval), interval, func(ctx context.Context, i int) error { return b.sender.send(ctx, &v, i) })
 		if err := <-written; err != nil {
 			return err
 		}
@@ -42,5 +43,5 @@ func (b *bench) profile(ctx context.Context, dir string, licenses int) error {
 			}
 		}
 	}
-	return b.settle(ctx, time.Second, settleAtMost)
+	return b.operator.Settle(ctx, time.Second, settleAtMost)
 }

@@ -4,32 +4,21 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // Figures are in milliseconds, unless their names say otherwise.
 
 // report is what a run measured, and where.
 type report struct {
-	Machine machine   `json:"machine"`
-	Plan    plan      `json:"plan"`
-	Started time.Time `json:"started"`
+	Machine gauge.Machine `json:"machine"`
+	Plan    plan          `json:"plan"`
+	Started time.Time     `json:"started"`
 	// Seconds is how long the whole run took.
 	Seconds float64      `json:"seconds"`
 	Sizes   []sizeReport `json:"sizes"`
-	Aims    []aim        `json:"aims"`
-}
-
-// machine is where it was measured.
-type machine struct {
-	GOOS       string `json:"goos"`
-	GOARCH     string `json:"goarch"`
-	CPUs       int    `json:"cpus"`
-	CPU        string `json:"cpu"`
-	Go         string `json:"go"`
-	Kernel     string `json:"kernel"`
-	Kubernetes string `json:"kubernetes"`
-	// LoadBefore are the load averages before anything was started.
-	LoadBefore string `json:"loadBefore"`
+	Aims    []gauge.Aim  `json:"aims"`
 }
 
 // sizeReport is what was measured with so many licences and grants.
@@ -47,18 +36,10 @@ type sizeReport struct {
 	ForeignCPUs    float64 `json:"foreignCPUs"`
 	Load           string  `json:"load"`
 	// Memory is that of the operator after the slices.
-	Memory   memoryReport     `json:"memory"`
-	Variants []*variantReport `json:"variants"`
+	Memory   gauge.MemoryReport `json:"memory"`
+	Variants []*variantReport   `json:"variants"`
 	// NotMeasured says why variants could not be measured at this size.
 	NotMeasured map[string]string `json:"notMeasured,omitempty"`
-}
-
-// memoryReport is in MiB, but for the heap's bytes also in use.
-type memoryReport struct {
-	RSS      float64 `json:"rssMiB"`
-	PeakRSS  float64 `json:"peakRssMiB"`
-	PSS      float64 `json:"pssMiB"`
-	HeapLive float64 `json:"heapInUseMiB"`
 }
 
 // variantReport is what the slices of one variant showed together.
@@ -71,7 +52,7 @@ type variantReport struct {
 	Wrong      int    `json:"wrong"`
 	FirstWrong string `json:"firstWrong,omitempty"`
 	// Client is the latency from the moment at which a pod was due to be sent.
-	Client latencies `json:"client"`
+	Client gauge.Latencies `json:"client"`
 	// LateP99 is by how much the pods were sent too late: what the benchmark itself adds.
 	LateP99 float64 `json:"lateP99"`
 	// PodsPerSecond were answered.
@@ -97,14 +78,6 @@ type variantReport struct {
 	slices []*slice
 }
 
-type latencies struct {
-	P50  float64 `json:"p50"`
-	P90  float64 `json:"p90"`
-	P99  float64 `json:"p99"`
-	Max  float64 `json:"max"`
-	Mean float64 `json:"mean"`
-}
-
 // perPod divides the sum of a histogram by the pods: a plugin is also asked about other objects, which take it no time.
 type perPod struct {
 	Mean  float64 `json:"mean"`
@@ -119,35 +92,33 @@ type perCall struct {
 	P99AtMost float64 `json:"p99AtMost"`
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func perCallOf(h histogram) perCall {
+func perCallOf(h gauge.Histogram) perCall {
 	bound := func(q float64) float64 {
-		if b := h.bound(q); !math.IsInf(b, 1) {
+		if b := h.Bound(q); !math.IsInf(b, 1) {
 			return b * 1e3
 		}
 		return -1
 	}
-	return perCall{Count: h.Count, Mean: h.mean() * 1e3, P50AtMost: bound(0.5), P99AtMost: bound(0.99)}
+	return perCall{Count: h.Count, Mean: h.Mean() * 1e3, P50AtMost: bound(0.5), P99AtMost: bound(0.99)}
 }
 
 // delta is what a histogram of the API server counted during slices.
-func delta(of []*slice, name string, with labels) (histogram, error) {
-	var sum histogram
+func delta(of []*slice, name string, with gauge.Labels) (gauge.Histogram, error) {
+	var sum gauge.Histogram
 	for _, s := range of {
-		one, err := s.after.histogram(name, with).since(s.before.histogram(name, with))
+		one, err := s.after.Histogram(name, with).Since(s.before.Histogram(name, with))
 		if err != nil {
-			return histogram{}, err
+			return gauge.Histogram{}, err
 		}
-		sum = sum.plus(one)
+		sum = sum.Plus(one)
 	}
 	return sum, nil
 }
 
 // namesOf lists the values of the label name that a metric has for the creation of objects.
-func namesOf(s scrape, metric string) []string {
+func namesOf(s gauge.Scrape, metric string) []string {
 	var names []string
-	for _, m := range s.series(metric, labels{"operation": "CREATE"}) {
+	for _, m := range s.Series(metric, gauge.Labels{"operation": "CREATE"}) {
 		for _, l := range m.GetLabel() {
 			if l.GetName() == "name" && !slices.Contains(names, l.GetValue()) {
 				names = append(names, l.GetValue())
@@ -178,19 +149,19 @@ func summarise(v *variant, of []*slice) (*variantReport, error) {
 		took += s.took
 		cpu += s.cpu
 		r.OperatorCalls += s.calls
-		r.ConditionErrors += s.after.value(metricCondErrors, nil) - s.before.value(metricCondErrors, nil)
+		r.ConditionErrors += s.after.Value(metricCondErrors, nil) - s.before.Value(metricCondErrors, nil)
 	}
 	r.Pods = len(all)
 	pods := float64(r.Pods)
-	r.Client = latencies{
-		P50: milliseconds(percentile(all, 0.5)), P90: milliseconds(percentile(all, 0.9)), P99: milliseconds(percentile(all, 0.99)),
-		Max: milliseconds(percentile(all, 1)), Mean: milliseconds(sum) / pods,
+	r.Client = gauge.Latencies{
+		P50: gauge.Milliseconds(gauge.Percentile(all, 0.5)), P90: gauge.Milliseconds(gauge.Percentile(all, 0.9)), P99: gauge.Milliseconds(gauge.Percentile(all, 0.99)),
+		Max: gauge.Milliseconds(gauge.Percentile(all, 1)), Mean: gauge.Milliseconds(sum) / pods,
 	}
-	r.LateP99 = milliseconds(percentile(late, 0.99))
+	r.LateP99 = gauge.Milliseconds(gauge.Percentile(late, 0.99))
 	r.PodsPerSecond = pods / took.Seconds()
-	r.OperatorCPUPerPod = milliseconds(cpu) / pods
+	r.OperatorCPUPerPod = gauge.Milliseconds(cpu) / pods
 	if r.OperatorCalls > 0 {
-		r.OperatorCPUPerCall = milliseconds(cpu) / r.OperatorCalls
+		r.OperatorCPUPerCall = gauge.Milliseconds(cpu) / r.OperatorCalls
 	}
 	return r, r.addServer(of, pods)
 }
@@ -198,14 +169,14 @@ func summarise(v *variant, of []*slice) (*variantReport, error) {
 // addServer adds what the API server says.
 func (r *variantReport) addServer(of []*slice, pods float64) error {
 	for _, step := range []string{"admit", "validate"} {
-		h, err := delta(of, metricSteps, labels{"type": step, "operation": "CREATE"})
+		h, err := delta(of, metricSteps, gauge.Labels{"type": step, "operation": "CREATE"})
 		if err != nil {
 			return err
 		}
 		r.Steps[step] = perPod{Mean: h.Sum / pods * 1e3, Count: h.Count}
 	}
 	for _, plugin := range []string{"MutatingAdmissionWebhook", "ValidatingAdmissionWebhook", "ValidatingAdmissionPolicy"} {
-		h, err := delta(of, metricPlugins, labels{"name": plugin, "operation": "CREATE"})
+		h, err := delta(of, metricPlugins, gauge.Labels{"name": plugin, "operation": "CREATE"})
 		if err != nil {
 			return err
 		}
@@ -213,7 +184,7 @@ func (r *variantReport) addServer(of []*slice, pods float64) error {
 	}
 	last := of[len(of)-1].after
 	for _, name := range namesOf(last, metricWebhooks) {
-		h, err := delta(of, metricWebhooks, labels{"name": name, "operation": "CREATE"})
+		h, err := delta(of, metricWebhooks, gauge.Labels{"name": name, "operation": "CREATE"})
 		if err != nil {
 			return err
 		}
@@ -222,7 +193,7 @@ func (r *variantReport) addServer(of []*slice, pods float64) error {
 		}
 	}
 	for _, name := range namesOf(last, metricConditions) {
-		h, err := delta(of, metricConditions, labels{"name": name, "operation": "CREATE", "kind": "webhook"})
+		h, err := delta(of, metricConditions, gauge.Labels{"name": name, "operation": "CREATE", "kind": "webhook"})
 		if err != nil {
 			return err
 		}
@@ -231,7 +202,7 @@ func (r *variantReport) addServer(of []*slice, pods float64) error {
 			r.ConditionsPerPod += h.Sum / pods * 1e3
 		}
 	}
-	h, err := delta(of, metricPolicies, labels{"policy": policyName})
+	h, err := delta(of, metricPolicies, gauge.Labels{"policy": policyName})
 	if err != nil {
 		return err
 	}
@@ -246,11 +217,11 @@ func (r *variantReport) addServer(of []*slice, pods float64) error {
 // the median, and in all of them together. Both are NaN where there were no calls.
 func callRatio(ours *variantReport, our string, empty *variantReport, theirs string) (median, pooled float64) {
 	mean := func(of []*slice, name string) float64 {
-		h, err := delta(of, metricWebhooks, labels{"name": name, "operation": "CREATE"})
+		h, err := delta(of, metricWebhooks, gauge.Labels{"name": name, "operation": "CREATE"})
 		if err != nil || h.Count == 0 {
 			return math.NaN()
 		}
-		return h.mean()
+		return h.Mean()
 	}
 	var ratios []float64
 	for i := range min(len(ours.slices), len(empty.slices)) {

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/discovery"
+
+	"modelrights.dev/modelrights/test/bench/cluster"
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // Bounds on what precedes each measurement.
@@ -29,28 +28,28 @@ func measureAll(ctx context.Context, o *options, dir string) (result *report, er
 	log := func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%6.1fs "+format+"\n", append([]any{time.Since(result.Started).Seconds()}, args...)...)
 	}
-	load, err := loadAverages()
+	load, err := gauge.LoadAverages()
 	if err != nil {
 		return nil, err
 	}
 	binary := o.operator
 	if binary == "" {
 		log("building the operator")
-		if binary, err = buildOperator(ctx, o.root, dir); err != nil {
+		if binary, err = cluster.BuildOperator(ctx, o.root, dir); err != nil {
 			return nil, err
 		}
 	}
 	log("starting the API server and etcd")
-	plane, err := startControlPlane(o.root, o.assets, dir)
+	plane, err := cluster.Start(o.root, o.assets, dir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, plane.stop()) }()
-	if result.Machine, err = describe(plane, load); err != nil {
+	defer func() { err = errors.Join(err, plane.Stop()) }()
+	if result.Machine, err = plane.Describe(load); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{namespaceNone, namespaceEmpty, namespaceOurs, namespacePolicy} {
-		if err := plane.create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+		if err := plane.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			return nil, err
 		}
 	}
@@ -63,26 +62,30 @@ func measureAll(ctx context.Context, o *options, dir string) (result *report, er
 	if err := installPolicy(ctx, plane); err != nil {
 		return nil, err
 	}
-	ports, err := freeOperatorPorts(plane.address)
+	ports, err := cluster.FreePorts(plane.Address)
 	if err != nil {
 		return nil, err
 	}
-	if err := installOperator(ctx, plane, o.root, ports); err != nil {
+	if err := cluster.InstallOperator(ctx, plane, o.root, ports); err != nil {
 		return nil, err
 	}
 	b := &bench{plane: plane, plan: o.plan, random: rand.New(rand.NewPCG(o.plan.Seed, 0)), log: log}
-	b.start = func() (*operator, error) { return startOperator(ctx, plane, o.root, dir, binary, ports) }
+	b.start = func() (*cluster.Operator, error) {
+		return cluster.StartOperator(ctx, plane, o.root, dir, binary, ports,
+			"--exempt-namespace="+namespaceNone, "--exempt-namespace="+namespaceEmpty, "--exempt-namespace="+namespacePolicy)
+	}
 	if b.operator, err = b.start(); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.operator.stop()) }()
-	if b.sender, err = newSender(plane.config); err != nil {
+	defer func() { err = errors.Join(err, b.operator.Stop()) }()
+	if b.sender, err = newSender(plane.Config); err != nil {
 		return nil, err
 	}
-	seeder, err := newSeeder(plane, !o.viaAPI)
+	seeder, err := cluster.NewSeeder(plane, !o.viaAPI)
 	if err != nil {
 		return nil, err
 	}
+	seeder.Pods = namespaceOurs
 	for _, licenses := range o.plan.Sizes {
 		size, err := b.measureSize(ctx, seeder, licenses)
 		if err != nil {
@@ -102,8 +105,8 @@ func measureAll(ctx context.Context, o *options, dir string) (result *report, er
 }
 
 // measureSize writes licences until there are so many, and measures once everything is in force.
-func (b *bench) measureSize(ctx context.Context, seeder *seeder, licenses int) (*sizeReport, error) {
-	size := &sizeReport{Licenses: licenses, Grants: licenses * grantsPerLicense, NotMeasured: map[string]string{}}
+func (b *bench) measureSize(ctx context.Context, seeder *cluster.Seeder, licenses int) (*sizeReport, error) {
+	size := &sizeReport{Licenses: licenses, Grants: licenses * cluster.GrantsPerLicense, NotMeasured: map[string]string{}}
 	if err := b.fill(ctx, seeder, size); err != nil {
 		return nil, err
 	}
@@ -112,7 +115,7 @@ func (b *bench) measureSize(ctx context.Context, seeder *seeder, licenses int) (
 	if err != nil {
 		return nil, err
 	}
-	before, err := takeUsage()
+	before, err := gauge.TakeUsage()
 	if err != nil {
 		return nil, err
 	}
@@ -120,12 +123,12 @@ func (b *bench) measureSize(ctx context.Context, seeder *seeder, licenses int) (
 	if err != nil {
 		return nil, err
 	}
-	after, err := takeUsage()
+	after, err := gauge.TakeUsage()
 	if err != nil {
 		return nil, err
 	}
-	size.MeasureSeconds, size.ForeignCPUs = after.at.Sub(before.at).Seconds(), after.foreignSince(before)
-	if size.Load, err = loadAverages(); err != nil {
+	size.MeasureSeconds, size.ForeignCPUs = after.At.Sub(before.At).Seconds(), after.ForeignSince(before)
+	if size.Load, err = gauge.LoadAverages(); err != nil {
 		return nil, err
 	}
 	for i := range measurable {
@@ -136,7 +139,7 @@ func (b *bench) measureSize(ctx context.Context, seeder *seeder, licenses int) (
 		}
 		size.Variants = append(size.Variants, summary)
 	}
-	size.Memory, err = b.memory(ctx)
+	size.Memory, err = b.operator.Memory(ctx)
 	return size, err
 }
 
@@ -165,7 +168,7 @@ func (b *bench) bringIntoForce(ctx context.Context, size *sizeReport) ([]variant
 			}
 		}
 	}
-	return measurable, b.settle(ctx, time.Second, settleAtMost)
+	return measurable, b.operator.Settle(ctx, time.Second, settleAtMost)
 }
 
 // problems says what went otherwise than it must, so that the figures cannot be trusted.
@@ -198,36 +201,19 @@ func (r *variantReport) problem() error {
 	return nil
 }
 
-// memory is the operator's, now.
-func (b *bench) memory(ctx context.Context) (memoryReport, error) {
-	m, err := memoryOf(b.operator.pid())
-	if err != nil {
-		return memoryReport{}, err
-	}
-	metrics, err := b.operator.scrape(ctx)
-	if err != nil {
-		return memoryReport{}, err
-	}
-	const mib = 1 << 20
-	return memoryReport{
-		RSS: float64(m.RSS) / mib, PeakRSS: float64(m.PeakRSS) / mib, PSS: float64(m.PSS) / mib,
-		HeapLive: metrics.value("go_memstats_heap_inuse_bytes", nil) / mib,
-	}, nil
-}
-
 // fill writes licences until there are so many, and waits until the operator has nothing more to do with them. What
 // goes into etcd directly is written while the operator is away: it would see licences before their grants, and change
 // the status of each to and fro.
-func (b *bench) fill(ctx context.Context, seeder *seeder, size *sizeReport) error {
+func (b *bench) fill(ctx context.Context, seeder *cluster.Seeder, size *sizeReport) error {
 	b.log("%d licences: writing", size.Licenses)
-	restart := seeder.copies()
+	restart := seeder.Copies()
 	if restart {
-		if err := b.operator.stop(); err != nil {
+		if err := b.operator.Stop(); err != nil {
 			return err
 		}
 	}
 	start := time.Now()
-	if err := seeder.grow(ctx, size.Licenses); err != nil {
+	if err := seeder.Grow(ctx, size.Licenses); err != nil {
 		return fmt.Errorf("writing licences and grants: %w", err)
 	}
 	if err := writeAllowList(ctx, b.plane, size.Licenses); err != nil {
@@ -243,37 +229,7 @@ func (b *bench) fill(ctx context.Context, seeder *seeder, size *sizeReport) erro
 		b.operator = started
 		size.ReadySeconds = time.Since(start).Seconds()
 	}
-	err := b.settle(ctx, time.Second, settleAtMost)
+	err := b.operator.Settle(ctx, time.Second, settleAtMost)
 	size.SettleSeconds = time.Since(start).Seconds()
 	return err
-}
-
-// describe says where it is measured.
-func describe(p *controlPlane, load string) (machine, error) {
-	m := machine{GOOS: runtime.GOOS, GOARCH: runtime.GOARCH, CPUs: runtime.NumCPU(), CPU: "CPU", Go: runtime.Version(), LoadBefore: load}
-	client, err := discovery.NewDiscoveryClientForConfig(p.config)
-	if err != nil {
-		return machine{}, err
-	}
-	version, err := client.ServerVersion()
-	if err != nil {
-		return machine{}, fmt.Errorf("version of the API server: %w", err)
-	}
-	m.Kubernetes = version.GitVersion
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return machine{}, err
-	}
-	m.Kernel = unix.ByteSliceToString(name.Release[:])
-	info, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return machine{}, err
-	}
-	for line := range strings.Lines(string(info)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-			m.CPU = strings.TrimSpace(value)
-			break
-		}
-	}
-	return m, nil
 }

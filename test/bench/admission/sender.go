@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/test/bench/cluster"
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // sendTimeout is longer than anything that the API server may wait for.
@@ -34,9 +36,9 @@ func newSender(config *rest.Config) (*sender, error) {
 		return nil, err
 	}
 	c.Timeout = sendTimeout
-	s := &sender{client: c, host: hostOf(config), bodies: map[string][][]byte{}}
+	s := &sender{client: c, host: cluster.HostOf(config), bodies: map[string][][]byte{}}
 	for _, v := range variants() {
-		for i := range licensesAtFirst {
+		for i := range cluster.LicensesAtFirst {
 			body, err := json.Marshal(pod(v.namespace, v.image(i)))
 			if err != nil {
 				return nil, err
@@ -47,18 +49,13 @@ func newSender(config *rest.Config) (*sender, error) {
 	return s, nil
 }
 
-// hostOf is the address of an API server as a URL, without a slash at the end.
-func hostOf(config *rest.Config) string {
-	return "https://" + strings.TrimSuffix(strings.TrimPrefix(config.Host, "https://"), "/")
-}
-
 // scrape reads the API server's metrics.
-func (s *sender) scrape(ctx context.Context) (scrape, error) {
-	text, err := get(ctx, s.client, s.host+"/metrics")
+func (s *sender) scrape(ctx context.Context) (gauge.Scrape, error) {
+	text, err := cluster.Get(ctx, s.client, s.host+"/metrics")
 	if err != nil {
 		return nil, fmt.Errorf("metrics of the API server: %w", err)
 	}
-	return parseMetrics(text, "apiserver_admission_", "apiserver_validating_admission_policy_")
+	return gauge.ParseMetrics(text, "apiserver_admission_", "apiserver_validating_admission_policy_")
 }
 
 // send creates the i-th pod of a variant. The error says how it was decided, if not as it must be.
@@ -67,7 +64,7 @@ func (s *sender) send(ctx context.Context, v *variant, i int) error {
 	if !v.stored {
 		url += "?dryRun=All"
 	}
-	body := s.bodies[v.Name][i%licensesAtFirst]
+	body := s.bodies[v.Name][i%cluster.LicensesAtFirst]
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err

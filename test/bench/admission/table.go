@@ -5,15 +5,13 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
-	"text/tabwriter"
+
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
 // print writes the report as tables.
 func (r *report) print(w io.Writer) error {
-	m := r.Machine
-	fmt.Fprintf(w, "admission: %d × %s, %s/%s, Linux %s, %s, Kubernetes %s; load averages before: %s\n",
-		m.CPUs, m.CPU, m.GOOS, m.GOARCH, m.Kernel, m.Go, m.Kubernetes, m.LoadBefore)
+	fmt.Fprintf(w, "admission: %v\n", &r.Machine)
 	fmt.Fprintf(w, "%g pods/s in an open loop, %d slices of %d pods for each variant and size, interleaved (seed %d); %.0f s in all\n",
 		r.Plan.Rate, r.Plan.Slices, r.Plan.Pods, r.Plan.Seed, r.Seconds)
 	for i := range r.Sizes {
@@ -21,18 +19,7 @@ func (r *report) print(w io.Writer) error {
 			return err
 		}
 	}
-	fmt.Fprintln(w, "\nAims")
-	t := newTable(w, "", "aim", "measured", "", "worst at", "")
-	for i := range r.Aims {
-		a := &r.Aims[i]
-		measured, at := "-", ""
-		if a.Measured != nil {
-			measured = fmt.Sprintf("%.3g %s", *a.Measured, a.Unit)
-			at = fmt.Sprintf("%d licences", a.Licenses)
-		}
-		t.row(a.Name, fmt.Sprintf("≤ %g %s", a.Aim, a.Unit), measured, strings.ToUpper(a.verdict()), at, a.Note)
-	}
-	return t.Flush()
+	return gauge.PrintAims(w, r.Aims)
 }
 
 func (s *sizeReport) print(w io.Writer) error {
@@ -41,39 +28,39 @@ func (s *sizeReport) print(w io.Writer) error {
 	fmt.Fprintf(w, "operator: ready after %.1f s, at rest after %.1f s; %.0f MiB resident, %.0f MiB at most, %.0f MiB of heap in use\n",
 		s.ReadySeconds, s.SettleSeconds, s.Memory.RSS, s.Memory.PeakRSS, s.Memory.HeapLive)
 	fmt.Fprintln(w)
-	t := newTable(w, "client, ms", "p50", "p90", "p99", "max", "late p99", "pods/s", "operator CPU ms/pod", "ms/call")
+	t := gauge.NewTable(w, "client, ms", "p50", "p90", "p99", "max", "late p99", "pods/s", "operator CPU ms/pod", "ms/call")
 	for _, v := range s.Variants {
 		perCall := "-"
 		if v.OperatorCalls > 0 {
 			perCall = fmt.Sprintf("%.2f", v.OperatorCPUPerCall)
 		}
-		t.row(v.Name, two(v.Client.P50), two(v.Client.P90), two(v.Client.P99), two(v.Client.Max), two(v.LateP99),
-			fmt.Sprintf("%.1f", v.PodsPerSecond), two(v.OperatorCPUPerPod), perCall)
+		t.Row(v.Name, gauge.Two(v.Client.P50), gauge.Two(v.Client.P90), gauge.Two(v.Client.P99), gauge.Two(v.Client.Max), gauge.Two(v.LateP99),
+			fmt.Sprintf("%.1f", v.PodsPerSecond), gauge.Two(v.OperatorCPUPerPod), perCall)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
-	t = newTable(w, "API server, ms/pod", "admit", "validate", "mutating webhooks", "validating webhooks", "policies", "matchConditions")
+	t = gauge.NewTable(w, "API server, ms/pod", "admit", "validate", "mutating webhooks", "validating webhooks", "policies", "matchConditions")
 	for _, v := range s.Variants {
-		t.row(v.Name, three(v.Steps["admit"].Mean), three(v.Steps["validate"].Mean), three(v.Plugins["MutatingAdmissionWebhook"].Mean),
-			three(v.Plugins["ValidatingAdmissionWebhook"].Mean), three(v.Plugins["ValidatingAdmissionPolicy"].Mean), three(v.ConditionsPerPod))
+		t.Row(v.Name, gauge.Three(v.Steps["admit"].Mean), gauge.Three(v.Steps["validate"].Mean), gauge.Three(v.Plugins["MutatingAdmissionWebhook"].Mean),
+			gauge.Three(v.Plugins["ValidatingAdmissionWebhook"].Mean), gauge.Three(v.Plugins["ValidatingAdmissionPolicy"].Mean), gauge.Three(v.ConditionsPerPod))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
-	t = newTable(w, "API server, calls", "of", "count", "mean ms", "p50 ≤ ms", "p99 ≤ ms", "/ empty: median of rounds", "all")
+	t = gauge.NewTable(w, "API server, calls", "of", "count", "mean ms", "p50 ≤ ms", "p99 ≤ ms", "/ empty: median of rounds", "all")
 	for _, v := range s.Variants {
 		for _, name := range slices.Sorted(maps.Keys(v.Webhooks)) {
 			median, all := s.comparison(v.Name, name)
-			t.perCall(v.Name, name, v.Webhooks[name], median, all)
+			perCallRow(t, v.Name, name, v.Webhooks[name], median, all)
 		}
 		for _, name := range slices.Sorted(maps.Keys(v.Conditions)) {
-			t.perCall(v.Name, "CEL of "+name, v.Conditions[name], "", "")
+			perCallRow(t, v.Name, "CEL of "+name, v.Conditions[name], "", "")
 		}
 		if v.Policy != nil {
-			t.perCall(v.Name, "policy", *v.Policy, "", "")
+			perCallRow(t, v.Name, "policy", *v.Policy, "", "")
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -90,32 +77,18 @@ func (s *sizeReport) comparison(variant, webhook string) (median, all string) {
 	for _, c := range compared {
 		if c.variant == variant && c.our == webhook {
 			m, a := s.ratio(c.variant, c.our, c.empty, c.theirs)
-			return two(m), two(a)
+			return gauge.Two(m), gauge.Two(a)
 		}
 	}
 	return "", ""
 }
 
-func two(f float64) string   { return fmt.Sprintf("%.2f", f) }
-func three(f float64) string { return fmt.Sprintf("%.3f", f) }
-
-// table lines columns up.
-type table struct{ *tabwriter.Writer }
-
-func newTable(w io.Writer, heads ...string) *table {
-	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	t.row(heads...)
-	return t
-}
-
-func (t *table) row(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
-
-func (t *table) perCall(variant, name string, c perCall, median, all string) {
+func perCallRow(t *gauge.Table, variant, name string, c perCall, median, all string) {
 	bound := func(b float64) string {
 		if b < 0 {
 			return "beyond"
 		}
 		return fmt.Sprintf("%g", b)
 	}
-	t.row(variant, name, fmt.Sprint(c.Count), three(c.Mean), bound(c.P50AtMost), bound(c.P99AtMost), median, all)
+	t.Row(variant, name, fmt.Sprint(c.Count), gauge.Three(c.Mean), bound(c.P50AtMost), bound(c.P99AtMost), median, all)
 }

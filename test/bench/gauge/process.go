@@ -1,4 +1,4 @@
-package main
+package gauge
 
 import (
 	"bytes"
@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime is what a process has used of CPUs, in user and kernel mode. It is the figure of /proc/PID/stat, but to the
+// CPUTime is what a process has used of CPUs, in user and kernel mode. It is the figure of /proc/PID/stat, but to the
 // nanosecond instead of to hundredths of a second.
-func cpuTime(pid int) (time.Duration, error) {
+func CPUTime(pid int) (time.Duration, error) {
 	const schedClock = 2 // CPUCLOCK_SCHED of the kernel's include/linux/posix-timers.h
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^pid)<<3|schedClock, &t); err != nil {
@@ -23,31 +23,32 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// memory is how much of the machine's a process holds, in bytes.
-type memory struct {
+// Memory is how much of the machine's a process holds, in bytes.
+type Memory struct {
 	// RSS is what is resident now, PeakRSS the most that ever was.
 	RSS, PeakRSS int64
 	// PSS is the resident memory with pages that are shared with other processes divided among them.
 	PSS int64
 }
 
-func memoryOf(pid int) (memory, error) {
+// MemoryOf reads it from /proc.
+func MemoryOf(pid int) (Memory, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return memory{}, err
+		return Memory{}, err
 	}
 	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
-		return memory{}, err
+		return Memory{}, err
 	}
-	var m memory
+	var m Memory
 	for field, where := range map[string]*int64{"VmRSS": &m.RSS, "VmHWM": &m.PeakRSS} {
 		if *where, err = kilobytes(status, field); err != nil {
-			return memory{}, err
+			return Memory{}, err
 		}
 	}
 	if m.PSS, err = kilobytes(rollup, "Pss"); err != nil {
-		return memory{}, err
+		return Memory{}, err
 	}
 	return m, nil
 }
@@ -121,40 +122,41 @@ func busy(stat []byte) (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// usage tells what the benchmark and what others used of the machine's CPUs.
-type usage struct {
-	at         time.Time
+// Usage tells what the benchmark and what others used of the machine's CPUs.
+type Usage struct {
+	At         time.Time
 	all, owned time.Duration
 }
 
-func takeUsage() (usage, error) {
+// TakeUsage reads it, now.
+func TakeUsage() (Usage, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return usage{}, err
+		return Usage{}, err
 	}
-	u := usage{at: time.Now()}
+	u := Usage{At: time.Now()}
 	if u.all, err = busy(stat); err != nil {
-		return usage{}, err
+		return Usage{}, err
 	}
 	pids, err := children()
 	if err != nil {
-		return usage{}, err
+		return Usage{}, err
 	}
 	for _, pid := range append(pids, os.Getpid()) {
-		if used, err := cpuTime(pid); err == nil {
+		if used, err := CPUTime(pid); err == nil {
 			u.owned += used
 		}
 	}
 	return u, nil
 }
 
-// foreignSince is how many CPUs others kept busy on average since the earlier reading.
-func (u usage) foreignSince(before usage) float64 {
-	return max(0, float64((u.all-before.all)-(u.owned-before.owned))/float64(u.at.Sub(before.at)))
+// ForeignSince is how many CPUs others kept busy on average since the earlier reading.
+func (u Usage) ForeignSince(before Usage) float64 {
+	return max(0, float64((u.all-before.all)-(u.owned-before.owned))/float64(u.At.Sub(before.At)))
 }
 
-// loadAverages are the machine's over 1, 5 and 15 minutes.
-func loadAverages() (string, error) {
+// LoadAverages are the machine's over 1, 5 and 15 minutes.
+func LoadAverages() (string, error) {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return "", err

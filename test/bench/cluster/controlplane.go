@@ -1,4 +1,5 @@
-package main
+// Package cluster is an API server with its etcd and the operator, without nodes, for benchmarks.
+package cluster
 
 import (
 	"bytes"
@@ -27,19 +28,20 @@ import (
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// controlPlane is an API server with its etcd, each a process of its own.
-type controlPlane struct {
+// ControlPlane is an API server with its etcd, each a process of its own.
+type ControlPlane struct {
 	environment *envtest.Environment
-	config      *rest.Config
-	client      client.Client
-	// address is the machine's, at which the API server reaches webhooks: it refuses endpoints on the loopback interface.
-	address string
+	// Config and Client are those of a cluster-admin.
+	Config *rest.Config
+	Client client.Client
+	// Address is the machine's, at which the API server reaches webhooks: it refuses endpoints on the loopback interface.
+	Address string
 }
 
-// startControlPlane starts them from the binaries in assets, with the CRDs and the logs in dir. The API server resolves
+// Start starts them from the binaries in assets, with the CRDs and the logs in dir. The API server resolves
 // Services by itself (--enable-aggregator-routing), so that webhook configurations are as in a cluster. Etcd syncs to
 // the disk, as in a cluster.
-func startControlPlane(root, assets, dir string) (*controlPlane, error) {
+func Start(root, assets, dir string) (*ControlPlane, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
@@ -78,10 +80,11 @@ func startControlPlane(root, assets, dir string) (*controlPlane, error) {
 	if err != nil {
 		return nil, errors.Join(err, environment.Stop())
 	}
-	return &controlPlane{environment: environment, config: config, client: c, address: address}, nil
+	return &ControlPlane{environment: environment, Config: config, Client: c, Address: address}, nil
 }
 
-func (p *controlPlane) stop() error { return p.environment.Stop() }
+// Stop ends both.
+func (p *ControlPlane) Stop() error { return p.environment.Stop() }
 
 // ownAddress is an address of this machine that is not on the loopback interface. Nothing that is sent to it leaves the
 // machine.
@@ -98,8 +101,8 @@ func ownAddress() (string, error) {
 	return "", errors.New("this machine has no IPv4 address but that of the loopback interface, at which the API server calls no webhook")
 }
 
-// freePort is a TCP port on which nobody listens.
-func freePort(address string) (int32, error) {
+// FreePort is a TCP port on which nobody listens.
+func FreePort(address string) (int32, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return 0, err
@@ -108,8 +111,8 @@ func freePort(address string) (int32, error) {
 	return int32(port), listener.Close()
 }
 
-// service makes a Service whose only endpoint is a port of this machine.
-func (p *controlPlane) service(ctx context.Context, namespace, name, portName string, port int32) error {
+// Service makes a Service whose only endpoint is a port of this machine.
+func (p *ControlPlane) Service(ctx context.Context, namespace, name, portName string, port int32) error {
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: portName, Port: 443}}},
@@ -117,31 +120,31 @@ func (p *controlPlane) service(ctx context.Context, namespace, name, portName st
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{p.address}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)}}},
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{p.Address}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)}}},
 		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To(portName), Port: ptr.To(port), Protocol: ptr.To(corev1.ProtocolTCP)}},
 	}
-	return p.create(ctx, service, slice)
+	return p.Create(ctx, service, slice)
 }
 
-// create creates objects that are not there yet.
-func (p *controlPlane) create(ctx context.Context, objects ...client.Object) error {
+// Create creates objects that are not there yet.
+func (p *ControlPlane) Create(ctx context.Context, objects ...client.Object) error {
 	for _, o := range objects {
-		if err := p.client.Create(ctx, o); err != nil && !apierrors.IsAlreadyExists(err) {
+		if err := p.Client.Create(ctx, o); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating %T %s: %w", o, client.ObjectKeyFromObject(o), err)
 		}
 	}
 	return nil
 }
 
-// apply creates what files of config/ hold.
-func (p *controlPlane) apply(ctx context.Context, paths ...string) error {
+// Apply creates what files of config/ hold.
+func (p *ControlPlane) Apply(ctx context.Context, paths ...string) error {
 	for _, path := range paths {
-		objects, err := manifests(path)
+		objects, err := Manifests(path)
 		if err != nil {
 			return err
 		}
 		for _, o := range objects {
-			if err := p.create(ctx, o); err != nil {
+			if err := p.Create(ctx, o); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
 		}
@@ -149,8 +152,8 @@ func (p *controlPlane) apply(ctx context.Context, paths ...string) error {
 	return nil
 }
 
-// manifests reads a file, or the files of a directory.
-func manifests(path string) ([]*unstructured.Unstructured, error) {
+// Manifests reads a file, or the files of a directory.
+func Manifests(path string) ([]*unstructured.Unstructured, error) {
 	paths := []string{path}
 	if info, err := os.Stat(path); err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package gauge
 
 import (
 	"context"
@@ -12,7 +12,7 @@ func TestFireKeepsToItsSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		sent := make([]time.Duration, 5)
-		samples := fire(t.Context(), 5, 10*time.Millisecond, func(_ context.Context, i int) error {
+		samples := Fire(t.Context(), 5, 10*time.Millisecond, func(_ context.Context, i int) error {
 			sent[i] = time.Since(start)
 			time.Sleep(25 * time.Millisecond) // longer than the interval: the next ones must not wait for it
 			return nil
@@ -31,7 +31,7 @@ func TestFireKeepsToItsSchedule(t *testing.T) {
 func TestFireCountsAStallForAllThatWereDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stalledUntil := time.Now().Add(50 * time.Millisecond)
-		samples := fire(t.Context(), 5, 10*time.Millisecond, func(context.Context, int) error {
+		samples := Fire(t.Context(), 5, 10*time.Millisecond, func(context.Context, int) error {
 			time.Sleep(time.Until(stalledUntil))
 			return nil
 		})
@@ -47,7 +47,7 @@ func TestFireEndsWhenInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
-		samples := fire(ctx, 1000, time.Second, func(ctx context.Context, i int) error {
+		samples := Fire(ctx, 1000, time.Second, func(ctx context.Context, i int) error {
 			if i == 2 {
 				cancel()
 			}
@@ -81,7 +81,7 @@ func TestPercentile(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := percentile(tc.of, tc.p); got != tc.want {
+			if got := Percentile(tc.of, tc.p); got != tc.want {
 				t.Errorf("percentile = %v, want %v", got, tc.want)
 			}
 		})

@@ -1,4 +1,4 @@
-package main
+package gauge
 
 import (
 	"context"
@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// sample is one request of an open loop.
-type sample struct {
+// Sample is one request of an open loop.
+type Sample struct {
 	// Latency is the time from the moment at which the request was due to its answer. It includes the time by which it
 	// was sent too late, so that a stall counts for every request that was due meanwhile (no coordinated omission).
 	Latency time.Duration
@@ -18,10 +18,10 @@ type sample struct {
 	Err error
 }
 
-// fire sends n requests, the i-th of them i intervals after the start, whether or not the earlier ones were answered, and
+// Fire sends n requests, the i-th of them i intervals after the start, whether or not the earlier ones were answered, and
 // returns when all were. The samples are in the order in which requests were due.
-func fire(ctx context.Context, n int, interval time.Duration, send func(ctx context.Context, i int) error) []sample {
-	samples := make([]sample, n)
+func Fire(ctx context.Context, n int, interval time.Duration, send func(ctx context.Context, i int) error) []Sample {
+	samples := make([]Sample, n)
 	var sent sync.WaitGroup
 	start := time.Now()
 	for i := range n {
@@ -40,16 +40,16 @@ func fire(ctx context.Context, n int, interval time.Duration, send func(ctx cont
 			if err == nil {
 				err = send(ctx, i)
 			}
-			samples[i] = sample{Latency: time.Since(due), Late: late, Err: err}
+			samples[i] = Sample{Latency: time.Since(due), Late: late, Err: err}
 		})
 	}
 	sent.Wait()
 	return samples
 }
 
-// percentile is the smallest of the durations that at least the share p of them do not exceed (nearest rank); 0 where
+// Percentile is the smallest of the durations that at least the share p of them do not exceed (nearest rank); 0 where
 // there are none.
-func percentile(durations []time.Duration, p float64) time.Duration {
+func Percentile(durations []time.Duration, p float64) time.Duration {
 	if len(durations) == 0 {
 		return 0
 	}

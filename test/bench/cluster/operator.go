@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"context"
@@ -24,10 +24,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/utils/ptr"
+
+	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
-// operator is the operator's binary, run as its Deployment would: with its arguments, environment and service account.
-type operator struct {
+// Operator is the operator's binary, run as its Deployment would: with its arguments, environment and service account.
+type Operator struct {
 	process *exec.Cmd
 	// ended is closed when the process has ended, for the reason in exit.
 	ended   chan struct{}
@@ -35,13 +37,16 @@ type operator struct {
 	metrics string
 	probes  string
 	pprof   string
+	http    *http.Client
+	// KeyService is the address of the key service.
+	KeyService string
 }
 
 // Ports of the operator, each a free one.
-type operatorPorts struct{ webhook, keyService, metrics, probes, pprof int32 }
+type Ports struct{ webhook, keyService, metrics, probes, pprof int32 }
 
-// buildOperator builds the binary as make images does.
-func buildOperator(ctx context.Context, root, dir string) (string, error) {
+// BuildOperator builds the binary as make images does.
+func BuildOperator(ctx context.Context, root, dir string) (string, error) {
 	binary := filepath.Join(dir, "modelrights-operator")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/modelrights-operator")
 	build.Dir, build.Stdout, build.Stderr = root, os.Stderr, os.Stderr
@@ -51,25 +56,25 @@ func buildOperator(ctx context.Context, root, dir string) (string, error) {
 	return binary, nil
 }
 
-// installOperator creates what is installed in a cluster but for the Deployments, and the operator's ports as endpoints.
-func installOperator(ctx context.Context, p *controlPlane, root string, ports operatorPorts) error {
+// InstallOperator creates what is installed in a cluster but for the Deployments, and the operator's ports as endpoints.
+func InstallOperator(ctx context.Context, p *ControlPlane, root string, ports Ports) error {
 	var paths []string
 	for _, path := range []string{
 		"manager/namespace.yaml", "manager/serviceaccount.yaml", "node/namespace.yaml", "node/csidriver.yaml", "rbac", "policy", "webhook",
 	} {
 		paths = append(paths, filepath.Join(root, "config", path))
 	}
-	if err := p.apply(ctx, paths...); err != nil {
+	if err := p.Apply(ctx, paths...); err != nil {
 		return err
 	}
-	if err := p.service(ctx, operatorNamespace, "modelrights-webhook", "webhook", ports.webhook); err != nil {
+	if err := p.Service(ctx, OperatorNamespace, "modelrights-webhook", "webhook", ports.webhook); err != nil {
 		return err
 	}
-	return p.service(ctx, operatorNamespace, "modelrights-keyservice", "keyservice", ports.keyService)
+	return p.Service(ctx, OperatorNamespace, "modelrights-keyservice", "keyservice", ports.keyService)
 }
 
-// startOperator starts the binary and waits until it is ready.
-func startOperator(ctx context.Context, p *controlPlane, root, dir, binary string, ports operatorPorts) (*operator, error) {
+// StartOperator starts the binary, with the arguments of its Deployment and some more, and waits until it is ready.
+func StartOperator(ctx context.Context, p *ControlPlane, root, dir, binary string, ports Ports, extra ...string) (*Operator, error) {
 	container, err := deployedContainer(filepath.Join(root, "config/manager/deployment.yaml"))
 	if err != nil {
 		return nil, err
@@ -85,7 +90,7 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 	defer log.Close() //nolint:errcheck // the process has its own descriptor
 	var args []string
 	for _, arg := range container.Args {
-		args = append(args, strings.ReplaceAll(arg, "$(POD_NAMESPACE)", operatorNamespace))
+		args = append(args, strings.ReplaceAll(arg, "$(POD_NAMESPACE)", OperatorNamespace))
 	}
 	args = append(args,
 		fmt.Sprintf("--webhook-port=%d", ports.webhook),
@@ -93,14 +98,14 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", ports.metrics),
 		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", ports.probes),
 		fmt.Sprintf("--pprof-bind-address=127.0.0.1:%d", ports.pprof),
-		"--governed-repository="+governed,
-		"--exempt-namespace="+namespaceNone, "--exempt-namespace="+namespaceEmpty, "--exempt-namespace="+namespacePolicy,
+		"--governed-repository="+Governed,
 	)
+	args = append(args, extra...)
 	process := exec.Command(binary, args...)
 	limit := container.Resources.Limits.Memory().Value()
 	process.Env = []string{
 		"KUBECONFIG=" + kubeconfig, "HOME=" + dir, "PATH=" + os.Getenv("PATH"),
-		"POD_NAME=modelrights-operator-bench", "POD_NAMESPACE=" + operatorNamespace,
+		"POD_NAME=modelrights-operator-bench", "POD_NAMESPACE=" + OperatorNamespace,
 		"MEMORY_LIMIT_BYTES=" + strconv.FormatInt(limit, 10),
 	}
 	process.Stdout, process.Stderr = log, log
@@ -108,25 +113,27 @@ func startOperator(ctx context.Context, p *controlPlane, root, dir, binary strin
 	if err := process.Start(); err != nil {
 		return nil, fmt.Errorf("starting the operator: %w", err)
 	}
-	o := &operator{
+	o := &Operator{
 		process: process, ended: make(chan struct{}),
-		metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", ports.metrics),
-		probes:  fmt.Sprintf("http://127.0.0.1:%d/readyz", ports.probes),
-		pprof:   fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", ports.pprof),
+		metrics:    fmt.Sprintf("http://127.0.0.1:%d/metrics", ports.metrics),
+		probes:     fmt.Sprintf("http://127.0.0.1:%d/readyz", ports.probes),
+		pprof:      fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", ports.pprof),
+		http:       http.DefaultClient,
+		KeyService: fmt.Sprintf("%s:%d", p.Address, ports.keyService),
 	}
 	go func() {
 		o.exit = process.Wait()
 		close(o.ended)
 	}()
 	if err := o.waitReady(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("the operator does not become ready, see %s: %w", log.Name(), err), o.stop())
+		return nil, errors.Join(fmt.Errorf("the operator does not become ready, see %s: %w", log.Name(), err), o.Stop())
 	}
 	return o, nil
 }
 
 // deployedContainer is the operator's in the Deployment.
 func deployedContainer(path string) (*corev1.Container, error) {
-	objects, err := manifests(path)
+	objects, err := Manifests(path)
 	if err != nil {
 		return nil, err
 	}
@@ -138,25 +145,26 @@ func deployedContainer(path string) (*corev1.Container, error) {
 }
 
 // writeKubeconfig writes one with a token of the operator's service account, so that RBAC holds for it as in a cluster.
-func writeKubeconfig(ctx context.Context, p *controlPlane, path string) error {
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "modelrights-operator"}}
+func writeKubeconfig(ctx context.Context, p *ControlPlane, path string) error {
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: OperatorNamespace, Name: "modelrights-operator"}}
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To(int64(4 * 3600))}}
-	if err := p.client.SubResource("token").Create(ctx, account, request); err != nil {
+	if err := p.Client.SubResource("token").Create(ctx, account, request); err != nil {
 		return fmt.Errorf("token of the operator: %w", err)
 	}
 	const name = "bench"
 	config := clientcmdapi.NewConfig()
-	config.Clusters[name] = &clientcmdapi.Cluster{Server: hostOf(p.config), CertificateAuthorityData: p.config.CAData}
+	config.Clusters[name] = &clientcmdapi.Cluster{Server: HostOf(p.Config), CertificateAuthorityData: p.Config.CAData}
 	config.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: request.Status.Token}
 	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	config.CurrentContext = name
 	return clientcmd.WriteToFile(*config, path)
 }
 
-func (o *operator) pid() int { return o.process.Process.Pid }
+// PID is the process's ID.
+func (o *Operator) PID() int { return o.process.Process.Pid }
 
-// stop asks the process to end, and ends it if it does not.
-func (o *operator) stop() error {
+// Stop asks the process to end, and ends it if it does not.
+func (o *Operator) Stop() error {
 	if err := o.process.Process.Signal(syscall.SIGTERM); err != nil {
 		return nil //nolint:nilerr // it has ended already
 	}
@@ -168,7 +176,7 @@ func (o *operator) stop() error {
 	}
 }
 
-func (o *operator) waitReady(ctx context.Context) error {
+func (o *Operator) waitReady(ctx context.Context) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
 		select {
@@ -176,23 +184,23 @@ func (o *operator) waitReady(ctx context.Context) error {
 			return false, fmt.Errorf("it ended: %w", o.exit)
 		default:
 		}
-		_, last = get(ctx, http.DefaultClient, o.probes)
+		_, last = Get(ctx, http.DefaultClient, o.probes)
 		return last == nil, nil
 	})
 	return errors.Join(err, last)
 }
 
-// scrape reads the operator's metrics.
-func (o *operator) scrape(ctx context.Context) (scrape, error) {
-	text, err := get(ctx, http.DefaultClient, o.metrics)
+// Scrape reads the operator's metrics.
+func (o *Operator) Scrape(ctx context.Context) (gauge.Scrape, error) {
+	text, err := Get(ctx, http.DefaultClient, o.metrics)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of the operator: %w", err)
 	}
-	return parseMetrics(text)
+	return gauge.ParseMetrics(text)
 }
 
-// get reads a page; a status other than 200 is an error that quotes it.
-func get(ctx context.Context, c *http.Client, url string) (string, error) {
+// Get reads a page; a status other than 200 is an error that quotes it.
+func Get(ctx context.Context, c *http.Client, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return "", err
@@ -212,8 +220,9 @@ func get(ctx context.Context, c *http.Client, url string) (string, error) {
 	return string(body), nil
 }
 
-func freeOperatorPorts(address string) (operatorPorts, error) {
-	var ports operatorPorts
+// FreePorts are ports on which nobody listens.
+func FreePorts(address string) (Ports, error) {
+	var ports Ports
 	var held []net.Listener
 	defer func() {
 		for _, l := range held {
@@ -223,7 +232,7 @@ func freeOperatorPorts(address string) (operatorPorts, error) {
 	for _, port := range []*int32{&ports.webhook, &ports.keyService, &ports.metrics, &ports.probes, &ports.pprof} {
 		l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 		if err != nil {
-			return operatorPorts{}, err
+			return Ports{}, err
 		}
 		held = append(held, l)
 		*port = int32(l.Addr().(*net.TCPAddr).Port)

@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"context"
@@ -18,10 +18,13 @@ import (
 // writers is how many clients write at once.
 const writers = 32
 
-// seeder writes licences and grants.
-type seeder struct {
-	plane *controlPlane
+// Seeder writes licences and grants.
+type Seeder struct {
+	plane *ControlPlane
 	etcd  *etcd
+	// Pods is the namespace of the pods that are measured, Limits are those of each licence. Set them before Grow.
+	Pods   string
+	Limits corev1.ResourceList
 	// end is when all licences end.
 	end time.Time
 	// identity is the key of every licence.
@@ -32,26 +35,27 @@ type seeder struct {
 	written int
 }
 
-func newSeeder(p *controlPlane, direct bool) (*seeder, error) {
+// NewSeeder returns one that writes into etcd, or creates everything through the API server.
+func NewSeeder(p *ControlPlane, direct bool) (*Seeder, error) {
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		return nil, err
 	}
-	return &seeder{
+	return &Seeder{
 		plane: p, etcd: newEtcd(strings.TrimSuffix(p.environment.ControlPlane.Etcd.URL.String(), "/")),
-		end: time.Now().Add(365 * 24 * time.Hour).Truncate(time.Second), identity: identity.String(), direct: direct,
+		end: inForce(), identity: identity.String(), direct: direct,
 	}, nil
 }
 
-// grow brings the number of licences to n, each with its grants and the Secret of its key. The first are created through
+// Grow brings the number of licences to n, each with its grants and the Secret of its key. The first are created through
 // the API server. The others are copies of the first, under other names and UIDs, in the state to which the operator has
 // brought that by then: through the API server, 10,000 licences and 100,000 grants and the operator's status of each
 // take a quarter of an hour on two CPUs, and that is not what is measured here.
-func (s *seeder) grow(ctx context.Context, n int) error {
+func (s *Seeder) Grow(ctx context.Context, n int) error {
 	var tenants []client.Object
 	for i := range namespaces(n) {
 		if s.written == 0 || i >= namespaces(s.written) {
-			tenants = append(tenants, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenantNamespace(i)}})
+			tenants = append(tenants, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: TenantNamespace(i)}})
 		}
 	}
 	if err := s.createAll(ctx, tenants); err != nil {
@@ -60,16 +64,16 @@ func (s *seeder) grow(ctx context.Context, n int) error {
 	var secrets, licenses, grants []client.Object
 	for i := s.written; i < n; i++ {
 		secrets = append(secrets, keySecret(i, s.identity))
-		licenses = append(licenses, license(i, s.end))
-		for j := range grantsPerLicense {
-			grants = append(grants, grant(i, j, n))
+		licenses = append(licenses, s.license(i))
+		for j := range GrantsPerLicense {
+			grants = append(grants, s.grant(i, j, n))
 		}
 	}
 	if err := s.createAll(ctx, secrets); err != nil {
 		return err
 	}
 	create := s.createAll
-	if s.copies() {
+	if s.Copies() {
 		create = s.copyAll
 	}
 	for _, objects := range [][]client.Object{licenses, grants} {
@@ -81,25 +85,25 @@ func (s *seeder) grow(ctx context.Context, n int) error {
 	return nil
 }
 
-// copies says whether grow writes into etcd from now on.
-func (s *seeder) copies() bool { return s.direct && s.written > 0 }
+// Copies says whether grow writes into etcd from now on.
+func (s *Seeder) Copies() bool { return s.direct && s.written > 0 }
 
-func (s *seeder) createAll(ctx context.Context, objects []client.Object) error {
+func (s *Seeder) createAll(ctx context.Context, objects []client.Object) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(writers)
 	for _, o := range objects {
-		group.Go(func() error { return s.plane.create(ctx, o) })
+		group.Go(func() error { return s.plane.Create(ctx, o) })
 	}
 	return group.Wait()
 }
 
 // copyAll writes copies of the first licence, or of its second grant, for each of the objects.
-func (s *seeder) copyAll(ctx context.Context, objects []client.Object) error {
-	var of client.Object = license(0, s.end)
+func (s *Seeder) copyAll(ctx context.Context, objects []client.Object) error {
+	var of client.Object = s.license(0)
 	if objects[0].GetNamespace() != "" {
-		of = grant(0, 1, licensesAtFirst)
+		of = s.grant(0, 1, LicensesAtFirst)
 	}
-	stored, err := s.etcd.get(ctx, storageKey(of))
+	stored, err := s.etcd.Get(ctx, storageKey(of))
 	if err != nil {
 		return err
 	}
@@ -132,8 +136,8 @@ func renamed(stored []byte, original *metav1.PartialObjectMetadata, o client.Obj
 	pairs := []string{
 		string(original.UID), uuid.NewString(),
 		original.Name, o.GetName(),
-		licenseName(0), licenseName(number),
-		licensorName(0), licensorName(number),
+		LicenseName(0), LicenseName(number),
+		LicensorName(0), LicensorName(number),
 	}
 	if original.Namespace != "" {
 		pairs = append(pairs, `"`+original.Namespace+`"`, `"`+o.GetNamespace()+`"`)

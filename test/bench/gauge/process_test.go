@@ -1,4 +1,4 @@
-package main
+package gauge
 
 import (
 	"os"
@@ -7,28 +7,28 @@ import (
 )
 
 func TestOwnProcess(t *testing.T) {
-	start, err := cpuTime(os.Getpid())
+	start, err := CPUTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; {
 		continue
 	}
-	end, err := cpuTime(os.Getpid())
+	end, err := CPUTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if end <= start {
 		t.Errorf("CPU time went from %v to %v while this process kept busy", start, end)
 	}
-	m, err := memoryOf(os.Getpid())
+	m, err := MemoryOf(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if m.RSS <= 0 || m.PeakRSS < m.RSS || m.PSS <= 0 {
 		t.Errorf("memory = %+v", m)
 	}
-	if _, err := cpuTime(1 << 22); err == nil {
+	if _, err := CPUTime(1 << 22); err == nil {
 		t.Error("a process that cannot exist has a CPU clock")
 	}
 }
@@ -58,9 +58,9 @@ func TestBusy(t *testing.T) {
 
 func TestForeign(t *testing.T) {
 	now := time.Now()
-	before := usage{at: now, all: 10 * time.Second, owned: 4 * time.Second}
-	after := usage{at: now.Add(2 * time.Second), all: 13 * time.Second, owned: 5 * time.Second}
-	if got := after.foreignSince(before); got != 1 {
+	before := Usage{At: now, all: 10 * time.Second, owned: 4 * time.Second}
+	after := Usage{At: now.Add(2 * time.Second), all: 13 * time.Second, owned: 5 * time.Second}
+	if got := after.ForeignSince(before); got != 1 {
 		t.Errorf("others kept %v CPUs busy, want 1", got)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package gauge
 
 import (
 	"maps"
@@ -34,9 +34,9 @@ apiserver_admission_webhook_admission_duration_seconds_sum{name="b",operation="C
 apiserver_admission_webhook_admission_duration_seconds_count{name="b",operation="CREATE",rejected="false",type="admit"} 1000
 `
 
-func scraped(t *testing.T, text string) scrape {
+func scraped(t *testing.T, text string) Scrape {
 	t.Helper()
-	s, err := parseMetrics(text)
+	s, err := ParseMetrics(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,9 +45,9 @@ func scraped(t *testing.T, text string) scrape {
 
 func TestHistogramDelta(t *testing.T) {
 	const name = "apiserver_admission_webhook_admission_duration_seconds"
-	with := labels{"name": "a", "operation": "CREATE"}
-	first, second := scraped(t, before).histogram(name, with), scraped(t, after).histogram(name, with)
-	got, err := second.since(first)
+	with := Labels{"name": "a", "operation": "CREATE"}
+	first, second := scraped(t, before).Histogram(name, with), scraped(t, after).Histogram(name, with)
+	got, err := second.Since(first)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,25 +55,25 @@ func TestHistogramDelta(t *testing.T) {
 	if got.Count != 105 || math.Abs(got.Sum-1.01) > 1e-9 || !maps.Equal(got.Buckets, map[float64]uint64{0.005: 94, 0.025: 99}) {
 		t.Errorf("delta = %+v", got)
 	}
-	if mean := got.mean(); math.Abs(mean-1.01/105) > 1e-9 {
-		t.Errorf("mean = %v", mean)
+	if Mean := got.Mean(); math.Abs(Mean-1.01/105) > 1e-9 {
+		t.Errorf("mean = %v", Mean)
 	}
-	if _, err := first.since(second); err == nil {
+	if _, err := first.Since(second); err == nil {
 		t.Error("a histogram that went backwards must be an error")
 	}
-	if rejected := scraped(t, after).histogram(name, labels{"name": "a", "rejected": "true"}); rejected.Count != 5 {
+	if rejected := scraped(t, after).Histogram(name, Labels{"name": "a", "rejected": "true"}); rejected.Count != 5 {
 		t.Errorf("rejected = %+v", rejected)
 	}
 }
 
 func TestHistogramBound(t *testing.T) {
-	h := histogram{Count: 100, Buckets: map[float64]uint64{0.001: 50, 0.005: 98, 0.01: 99}}
+	h := Histogram{Count: 100, Buckets: map[float64]uint64{0.001: 50, 0.005: 98, 0.01: 99}}
 	for q, want := range map[float64]float64{0.5: 0.001, 0.9: 0.005, 0.99: 0.01, 1: math.Inf(1)} {
-		if got := h.bound(q); got != want {
+		if got := h.Bound(q); got != want {
 			t.Errorf("bound(%v) = %v, want %v", q, got, want)
 		}
 	}
-	if got := (histogram{}).bound(0.5); got != 0 {
+	if got := (Histogram{}).Bound(0.5); got != 0 {
 		t.Errorf("bound of nothing = %v", got)
 	}
 }
@@ -81,35 +81,35 @@ func TestHistogramBound(t *testing.T) {
 func TestValue(t *testing.T) {
 	s := scraped(t, before)
 	for name, tc := range map[string]struct {
-		with labels
+		with Labels
 		want float64
 	}{
-		"one series":         {labels{"webhook": "/b"}, 7},
-		"several are summed": {labels{"webhook": "/a"}, 4},
-		"none":               {labels{"webhook": "/c"}, 0},
+		"one series":         {Labels{"webhook": "/b"}, 7},
+		"several are summed": {Labels{"webhook": "/a"}, 4},
+		"none":               {Labels{"webhook": "/c"}, 0},
 		"all":                {nil, 11},
 	} {
-		if got := s.value("requests_total", tc.with); got != tc.want {
+		if got := s.Value("requests_total", tc.with); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}
-	if got := s.value("not_there", nil); got != 0 {
+	if got := s.Value("not_there", nil); got != 0 {
 		t.Errorf("a metric that is not there = %v", got)
 	}
 }
 
 func TestParseMetricsRefuses(t *testing.T) {
-	if s, err := parseMetrics("<html>not found</html>\n"); err == nil {
+	if s, err := ParseMetrics("<html>not found</html>\n"); err == nil {
 		t.Errorf("parsed %v", s)
 	}
 }
 
 func TestParseMetricsSkips(t *testing.T) {
-	s, err := parseMetrics(before, "requests_")
+	s, err := ParseMetrics(before, "requests_")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s) != 1 || s.value("requests_total", nil) != 11 {
+	if len(s) != 1 || s.Value("requests_total", nil) != 11 {
 		t.Errorf("parsed %v", s)
 	}
 }

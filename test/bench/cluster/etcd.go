@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ type pair struct {
 	Value []byte `json:"value"`
 }
 
-func (e *etcd) get(ctx context.Context, key string) ([]byte, error) {
+func (e *etcd) Get(ctx context.Context, key string) ([]byte, error) {
 	var answer struct {
 		Pairs []pair `json:"kvs"`
 	}
