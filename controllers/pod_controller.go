@@ -6,7 +6,9 @@ import (
 	"maps"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -29,14 +31,18 @@ import (
 
 const (
 	// podWorkers is how many pods wait at once for their entries to become durable; those that wait together share a
-	// record.
-	podWorkers = 64
+	// record. With one record in 200 ms it takes so many for several hundred pods a second.
+	podWorkers = 256
 
 	// auditTimeout bounds the wait for an entry; the pod is tried again then.
 	auditTimeout = 15 * time.Second
 
 	// retryStale is when a pod is looked at again whose licence is not in the cache as the API server has it.
 	retryStale = time.Second
+
+	// retryResize is when a pod is looked at again whose seat counts for other than what it requests by the cache: while it
+	// is resized it counts for the most of both, and no event tells of the end of that.
+	retryResize = 15 * time.Second
 )
 
 // Snapshots is where the current licences and grants are had from.
@@ -64,6 +70,9 @@ type PodLog interface {
 // admission: a static pod, one in an exempt namespace, one that came before modelrights or while it was away. That is
 // found: an entry of type Found, an Event, and the pod's condition modelrights.dev/Licensed is False. The condition says by
 // its marks which entries are there.
+//
+// A pod with our scheduling gate waits: it is told so, the allocator takes its seats, and its gate is removed once it has
+// all of them and that is logged (pod_gated.go). A pod that runs entitled without a seat is given one (pod_adopt.go).
 type PodReconciler struct {
 	// Client reads from the cache and writes the pod's condition. Live reads from the API server itself.
 	Client client.Client
@@ -76,10 +85,16 @@ type PodReconciler struct {
 	Events events.EventRecorder
 	// Clock tells the time.
 	Clock clock.PassiveClock
+	// Seats takes the seats of pods that wait.
+	Seats *SeatAllocator
 
 	pace   foundPace
 	told   eventBudget
 	sweeps sweeps
+	// admittedTold bounds the Events about admissions, waitingTold those about pods that begin to wait.
+	admittedTold, waitingTold eventBudget
+	// doubts are about gated pods that nothing seems to govern.
+	doubts gateDoubts
 	// governed is the sweep's alone.
 	governed governedImages
 }
@@ -90,8 +105,8 @@ type PodReconciler struct {
 func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	written := predicate.Funcs{
 		CreateFunc:  func(event.CreateEvent) bool { return true },
-		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) || relabelled(e) },
-		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) || relabelled(e) || isOverNow(e) },
+		DeleteFunc:  func(e event.DeleteEvent) bool { return r.Seats.Queue.drop(client.ObjectKeyFromObject(e.Object)) },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 	namespaces := handler.Funcs{UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ workqueue.TypedRateLimitingInterface[reconcile.Request]) {
@@ -99,13 +114,23 @@ func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			r.sweeps.need(e.ObjectNew.GetName())
 		}
 	}}
+	r.Seats.Ledgers.Subscribe(r.Seats.Queue.touch)
+	r.sweeps.swept = r.Seats.Queue.filled
 	return ctrl.NewControllerManagedBy(mgr).Named("pod").
 		For(&corev1.Pod{}, builder.WithPredicates(written)).
 		Watches(&corev1.Namespace{}, namespaces).
 		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			r.Rights.Subscribe(r.sweeps.changed)
+			r.Rights.Subscribe(r.changed)
+			r.sweeps.needAll() // so that every pod is known before seats are taken
 			go r.sweeps.run(ctx, r.Client, sweepPause, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
 				return r.visit(ctx, namespace, pods, func(request reconcile.Request) { addLow(queue, request) })
+			})
+			go r.Seats.run(ctx, func(pod types.NamespacedName, urgent bool) {
+				if request := (reconcile.Request{NamespacedName: pod}); urgent {
+					queue.Add(request)
+				} else {
+					addLow(queue, request)
+				}
 			})
 			return nil
 		})).
@@ -122,6 +147,24 @@ func addLow(queue workqueue.TypedRateLimitingInterface[reconcile.Request], reque
 	queue.Add(request)
 }
 
+// changed takes notice of a licence or grant: its pods are decided anew, and its queue is.
+func (r *PodReconciler) changed(o client.Object) {
+	r.sweeps.changed(o)
+	switch o := o.(type) {
+	case *v1alpha1.ModelLicense:
+		r.Seats.Queue.touch(o.Name)
+	case *v1alpha1.ModelGrant:
+		r.Seats.Queue.touch(o.Spec.LicenseName)
+	}
+}
+
+// isOverNow: a pod that has ended holds no seat for long.
+func isOverNow(e event.UpdateEvent) bool {
+	before, ok1 := e.ObjectOld.(*corev1.Pod)
+	after, ok2 := e.ObjectNew.(*corev1.Pod)
+	return ok1 && ok2 && isOver(after) && !isOver(before)
+}
+
 // specWritten leaves out the kubelet's many status updates, where the API server counts a pod's generations: since 1.33.
 func specWritten(e event.UpdateEvent) bool {
 	return e.ObjectNew.GetGeneration() == 0 || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
@@ -132,24 +175,29 @@ func relabelled(e event.UpdateEvent) bool {
 	return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
 }
 
-// Reconcile logs one pod, if not all that it comes to has been logged, and brings its condition up to date. What the cache
-// shows as not logged is read live first: the cache may not yet show the mark that was just set.
+// Reconcile logs one pod, if not all that it comes to has been logged, sees to its seats, and brings its condition up to
+// date. What the cache shows as not logged is read live first: the cache may not yet show the mark that was just set.
 func (r *PodReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	snapshot, synced := r.Rights.Snapshot()
-	if !synced {
+	if !synced || !r.Seats.Ledgers.Synced() {
 		return ctrl.Result{RequeueAfter: time.Second}, nil
 	}
 	var pod corev1.Pod
 	if err := r.Client.Get(ctx, req.NamespacedName, &pod); err != nil {
 		r.pace.gone(req.NamespacedName)
+		r.Seats.Queue.drop(req.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, false)
 	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if isGated(&pod) {
+		return r.reconcileGated(ctx, &pod, labels, snapshot)
+	}
 	cached := r.stand(&pod, labels, snapshot)
-	if cached.settled() && !isCut(&pod) {
+	r.observe(&pod, cached)
+	if cached.settled() && r.isSeated(&pod, cached) && !isCut(&pod) {
 		return r.after(cached), nil
 	}
 	if len(cached.found) > 0 || isCut(&pod) {
@@ -157,47 +205,69 @@ func (r *PodReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 			return ctrl.Result{RequeueAfter: wait}, nil
 		}
 	}
-	pod = corev1.Pod{}
-	if err := r.Live.Get(ctx, req.NamespacedName, &pod); err != nil {
+	return r.reconcileLive(ctx, &pod, labels, snapshot)
+}
+
+// reconcileLive is Reconcile for a pod that is not settled by what the cache says.
+func (r *PodReconciler) reconcileLive(ctx context.Context, cached *corev1.Pod, labels map[string]string, snapshot *entitlement.Snapshot) (ctrl.Result, error) {
+	var pod corev1.Pod
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(cached), &pod); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if isGated(&pod) {
+		return ctrl.Result{}, nil // a later pod of the name, which the cache does not have yet
 	}
 	stands := r.stand(&pod, labels, snapshot)
 	if len(stands.found) > 0 {
 		var current bool
+		var err error
 		if stands, current, err = r.standLive(ctx, &pod); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		} else if !current {
 			return ctrl.Result{RequeueAfter: retryStale}, nil
 		}
 	}
-	if stands.settled() {
-		return r.after(stands), nil
+	r.observe(&pod, stands)
+	if seated, err := r.adopt(ctx, &pod, stands); err != nil {
+		return ctrl.Result{}, err
+	} else if !seated {
+		return ctrl.Result{RequeueAfter: retryAdoption}, nil
 	}
-	return r.after(stands), r.settle(ctx, &pod, stands)
+	after := r.after(stands)
+	if !r.isSeated(cached, stands) && after.RequeueAfter == 0 {
+		after.RequeueAfter = retryResize
+	}
+	if stands.settled() {
+		return after, nil
+	}
+	return after, r.settle(ctx, &pod, stands)
 }
 
 // after is when a pod is looked at again by itself.
 func (r *PodReconciler) after(s standing) ctrl.Result {
-	if at := s.begins(); !at.IsZero() {
-		return ctrl.Result{RequeueAfter: max(time.Second, at.Sub(r.Clock.Now()))}
+	now := r.Clock.Now()
+	if at := s.begins(now); !at.IsZero() {
+		return ctrl.Result{RequeueAfter: max(time.Second, at.Sub(now))}
 	}
 	return ctrl.Result{}
 }
 
 func (r *PodReconciler) stand(pod *corev1.Pod, namespaceLabels map[string]string, snapshot *entitlement.Snapshot) standing {
-	return standingOf(pod, entitlement.DecidePod(entitlement.Pod{
+	return standingOf(pod, r.decide(pod, namespaceLabels, snapshot))
+}
+
+// decide decides on a pod as it is: one that has its seats, or was admitted before there were any, is not new.
+func (r *PodReconciler) decide(pod *corev1.Pod, namespaceLabels map[string]string, snapshot *entitlement.Snapshot) entitlement.PodDecision {
+	return entitlement.DecidePod(entitlement.Pod{
 		Namespace: pod.Namespace, NamespaceLabels: namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec,
-	}, snapshot, r.Clock.Now()))
+		Held: !isGated(pod) && (len(r.Seats.Ledgers.LicensesOf(pod.UID)) > 0 || wasAdmitted(pod)),
+	}, snapshot, r.Clock.Now())
 }
 
 // standLive is stand by what the API server has now, as the webhook denies: an accusation rests on no cache. It says no
 // where a licence that is spoken of has changed since the cache last heard of it.
 func (r *PodReconciler) standLive(ctx context.Context, pod *corev1.Pod) (s standing, current bool, err error) {
-	snapshot, err := r.Rights.Live(ctx, pod.Namespace)
-	if err != nil {
-		return standing{}, false, fmt.Errorf("reading licences and grants: %w", err)
-	}
-	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, true)
+	snapshot, labels, err := r.liveRights(ctx, pod.Namespace)
 	if err != nil {
 		return standing{}, false, err
 	}
@@ -208,6 +278,19 @@ func (r *PodReconciler) standLive(ctx context.Context, pod *corev1.Pod) (s stand
 		}
 	}
 	return s, true, nil
+}
+
+// liveRights are a namespace's rights and labels as the API server has them now.
+func (r *PodReconciler) liveRights(ctx context.Context, namespace string) (*entitlement.Snapshot, map[string]string, error) {
+	snapshot, err := r.Rights.Live(ctx, namespace)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading licences and grants: %w", err)
+	}
+	labels, err := r.Rights.NamespaceLabels(ctx, namespace, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return snapshot, labels, nil
 }
 
 // isCurrent says whether a licence is as the API server has it now.
@@ -228,33 +311,57 @@ func isCurrent(ctx context.Context, live client.Reader, l *v1alpha1.ModelLicense
 // settle makes the entries durable, then says so on the pod, then tells people.
 func (r *PodReconciler) settle(ctx context.Context, pod *corev1.Pod, s standing) error {
 	admitted, found := s.unlogged()
-	appendCtx, cancel := context.WithTimeout(ctx, auditTimeout)
-	defer cancel()
-	for _, a := range admitted {
-		if err := appendEntry(appendCtx, r.Audit, a.entry); err != nil {
-			return err
-		}
-	}
-	for _, f := range found {
-		if _, err := r.Audit.Report(appendCtx, f.entry); err != nil {
-			return fmt.Errorf("logging %s: %w", f.entry.Type, err)
-		}
+	if err := r.log(ctx, admitted, found); err != nil {
+		return err
 	}
 	if err := patchPodCondition(ctx, r.Client, pod, v1alpha1.PodConditionLicensed, s.desired(r.Clock.Now())); err != nil {
 		return err
 	}
+	r.tellAdmitted(pod, admitted)
+	for _, f := range found {
+		switch {
+		case f.tolerated && !f.warned:
+		case !r.told.take(r.Clock.Now(), pod.Namespace):
+		case f.tolerated:
+			toleratedEvent(r.Events, pod, "runs without entitlement "+f.note)
+		default:
+			foundEvent(r.Events, pod, "runs without entitlement "+f.note)
+		}
+	}
+	return nil
+}
+
+// log makes entries durable. It writes them at the same time, so that they share a record.
+func (r *PodReconciler) log(ctx context.Context, admitted []admission, found []finding) error {
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
+	var group errgroup.Group
 	for _, a := range admitted {
+		group.Go(func() error { return appendEntry(ctx, r.Audit, a.entry) })
+	}
+	for _, f := range found {
+		group.Go(func() error {
+			if _, err := r.Audit.Report(ctx, f.entry); err != nil {
+				return fmt.Errorf("logging %s: %w", f.entry.Type, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// tellAdmitted says on pod, licence and grant that the pod was admitted, within a budget: the log and the pod's condition
+// say so in any case.
+func (r *PodReconciler) tellAdmitted(pod *corev1.Pod, admitted []admission) {
+	for _, a := range admitted {
+		if !r.admittedTold.take(r.Clock.Now(), pod.Namespace) {
+			continue
+		}
 		license, grant := a.use.License, a.use.Grant
 		admittedEvent(r.Events, pod, license, "admitted under "+a.note)
 		admittedEvent(r.Events, license, pod, fmt.Sprintf("pod %s/%s admitted by grant %s", pod.Namespace, pod.Name, grant.Name))
 		admittedEvent(r.Events, grant, pod, fmt.Sprintf("pod %s admitted under licence %s", pod.Name, license.Name))
 	}
-	for _, f := range found {
-		if r.told.take(r.Clock.Now(), pod.Namespace) {
-			foundEvent(r.Events, pod, "runs without entitlement "+f.note)
-		}
-	}
-	return nil
 }
 
 // patchPodCondition sets a condition of a pod as it was read, or removes it where that is nil.

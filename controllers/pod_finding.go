@@ -14,14 +14,17 @@ import (
 
 // finding is what a stored pod uses of one licence, or of governed repositories without one, and is not entitled to.
 type finding struct {
-	// license is the licence that came closest; nil where none covers the images.
+	// license and grant are those that came closest; nil where none covers the images, or entitles.
 	license *v1alpha1.ModelLicense
+	grant   *v1alpha1.ModelGrant
 	reason  v1alpha1.Reason
 	// note says what is wrong, with the reason in brackets, and what to do about it.
 	note  string
 	entry audit.Entry
 	// mark stands for licence and images in the pod's condition; where it is there, the entry is in the log.
 	mark string
+	// tolerated says that admission lets such pods pass, warned that it warns of them.
+	tolerated, warned bool
 }
 
 // findingsOf groups the refused uses of a pod by licence, in the order of the uses. The reason and the words are those of
@@ -33,7 +36,9 @@ func findingsOf(pod *corev1.Pod, refused entitlement.PodDecision) []finding {
 	}
 	var groups []*group
 	for _, use := range refused {
-		i := slices.IndexFunc(groups, func(g *group) bool { return g.first.License == use.License })
+		i := slices.IndexFunc(groups, func(g *group) bool {
+			return g.first.License == use.License && g.first.Tolerated == use.Tolerated
+		})
 		if i < 0 {
 			groups, i = append(groups, &group{first: use}), len(groups)
 		}
@@ -50,7 +55,8 @@ func findingsOf(pod *corev1.Pod, refused entitlement.PodDecision) []finding {
 
 func findingOf(pod *corev1.Pod, first entitlement.UseDecision, images []string) finding {
 	f := finding{
-		license: first.License, reason: first.Reason,
+		license: first.License, grant: first.Grant, reason: first.Reason,
+		tolerated: first.Tolerated, warned: first.Tolerated && first.Enforcement == v1alpha1.EnforcementWarn,
 		note: fmt.Sprintf("[%s]: %s", first.Reason, first.Message()),
 		entry: audit.Entry{
 			Type:           audit.Found,
@@ -74,7 +80,13 @@ func findingOf(pod *corev1.Pod, first entitlement.UseDecision, images []string) 
 	if first.Grant != nil {
 		f.entry.Grant = audit.ObjectOf(first.Grant)
 	}
-	f.mark = markOf("found", uid, strings.Join(images, "\n"))
+	kind := "found"
+	if f.tolerated {
+		kind = "tolerated"
+		f.entry.Message = fmt.Sprintf("tolerated, since enforcement is %s: %s", first.Enforcement, f.entry.Message)
+		f.note += fmt.Sprintf("; it is tolerated as long as enforcement is %s", first.Enforcement)
+	}
+	f.mark = markOf(kind, uid, strings.Join(images, "\n"))
 	f.entry.ID = fmt.Sprintf("%s/%s/%s", audit.Found, pod.UID, f.mark)
 	return f
 }

@@ -44,6 +44,14 @@ func (m marks) with(needed marks) marks {
 	return append(all, old[:min(len(old), maxOldMarks)]...)
 }
 
+// withoutMarks is what a condition says to people.
+func withoutMarks(message string) string {
+	if i := strings.LastIndexByte(message, '['); i >= 0 && strings.HasSuffix(message, "]") {
+		return strings.TrimSuffix(message[:i], " ")
+	}
+	return message
+}
+
 func (m marks) String() string { return " [" + strings.Join(m, " ") + "]" }
 
 // conditionOf is one of a pod's conditions, or nil.

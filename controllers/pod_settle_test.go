@@ -39,7 +39,7 @@ func TestSettleOrder(t *testing.T) {
 			api := fake.NewClientBuilder().WithObjects(pod).WithStatusSubresource(&corev1.Pod{}).Build()
 			recorder := events.NewFakeRecorder(8)
 			log := &reportingLog{recordingLog{err: broken}}
-			r := &PodReconciler{Client: api, Audit: log, Events: recorder, Clock: testingclock.NewFakePassiveClock(noon)}
+			r := &PodReconciler{Client: api, Audit: log, Events: recorder, Clock: testingclock.NewFakePassiveClock(noon), Seats: noSeats()}
 			try := func() error {
 				t.Helper()
 				if err := api.Get(t.Context(), PodRef{Namespace: "ml", Name: "llm-0"}, pod); err != nil {

@@ -60,6 +60,12 @@ func wasInForce(pod *corev1.Pod, l *v1alpha1.ModelLicense) bool {
 	return l != nil && l.Generation == 1 && l.CreationTimestamp.Before(&pod.CreationTimestamp)
 }
 
+// wasAdmitted says whether a pod's condition says that it was admitted under a licence.
+func wasAdmitted(pod *corev1.Pod) bool {
+	c := conditionOf(pod, v1alpha1.PodConditionLicensed)
+	return c != nil && c.Status == corev1.ConditionTrue && len(marksOf(pod, v1alpha1.PodConditionLicensed)) > 0
+}
+
 // unlogged is what of the standing is not in the log.
 func (s standing) unlogged() (admitted []admission, found []finding) {
 	for _, a := range s.admitted {
@@ -83,6 +89,8 @@ func (s standing) settled() bool {
 	}
 	accused := s.condition != nil && s.condition.Status == corev1.ConditionFalse
 	switch {
+	case isRevoked(s.condition): // which the revocation controller says, and takes back
+		return true
 	case len(s.found) > 0:
 		return accused && s.condition.Reason == string(s.found[0].reason)
 	case len(s.admitted) > 0 || len(s.needed) == 0:
@@ -98,6 +106,10 @@ func (s standing) desired(now time.Time) *corev1.PodCondition {
 	c := corev1.PodCondition{Type: v1alpha1.PodConditionLicensed, LastTransitionTime: metav1.NewTime(now)}
 	var notes []string
 	switch {
+	case isRevoked(s.condition):
+		kept := *s.condition
+		kept.Message = withoutMarks(kept.Message) + s.logged.with(s.needed).String()
+		return &kept
 	case len(s.found) > 0:
 		c.Status, c.Reason = corev1.ConditionFalse, string(s.found[0].reason)
 		for _, f := range s.found {
@@ -120,14 +132,14 @@ func (s standing) desired(now time.Time) *corev1.PodCondition {
 	return &c
 }
 
-// begins is when a licence begins that what was found waits for; zero where none does.
-func (s standing) begins() time.Time {
+// begins is when a licence or a grant begins that what was found waits for; zero where none does.
+func (s standing) begins(now time.Time) time.Time {
 	var first time.Time
 	for _, f := range s.found {
-		if f.reason != v1alpha1.ReasonNotYetValid {
+		if f.reason != v1alpha1.ReasonNotYetValid && f.reason != v1alpha1.ReasonGrantNotYetValid {
 			continue
 		}
-		if t := f.license.Spec.Terms.NotBefore.Time; first.IsZero() || t.Before(first) {
+		if t := entitlement.NextChange(f.license, f.grant, now); !t.IsZero() && (first.IsZero() || t.Before(first)) {
 			first = t
 		}
 	}

@@ -202,7 +202,7 @@ func TestStandingWaits(t *testing.T) {
 	l := chatLicense()
 	l.Spec.Terms.NotBefore = &metav1.Time{Time: noon.Add(time.Hour)}
 	s := world{[]*v1alpha1.ModelLicense{l}, []*v1alpha1.ModelGrant{chatGrant()}}.standIn(t, storedPod(chatImage))
-	if !s.begins().Equal(noon.Add(time.Hour)) {
-		t.Errorf("begins %v", s.begins())
+	if !s.begins(noon).Equal(noon.Add(time.Hour)) {
+		t.Errorf("begins %v", s.begins(noon))
 	}
 }

@@ -37,6 +37,8 @@ type sweeps struct {
 	all        bool
 	namespaces map[string]bool
 	wake       chan struct{}
+	// swept, where it is set, is called after the first sweep of all pods.
+	swept func()
 }
 
 // changed takes notice of a licence or grant.
@@ -133,6 +135,12 @@ func (s *sweeps) once(ctx context.Context, reader client.Reader, visit func(ctx 
 		}
 	}
 	var errs []error
+	defer func() {
+		if all && len(errs) == 0 && s.swept != nil {
+			s.swept()
+			s.swept = nil
+		}
+	}()
 	for _, namespace := range namespaces {
 		var pods corev1.PodList
 		err := reader.List(ctx, &pods, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)
@@ -157,15 +165,32 @@ func (r *PodReconciler) visit(ctx context.Context, namespace string, pods []core
 	if r.governed.snapshot != snapshot || len(r.governed.known) > maxKnownImages {
 		r.governed = governedImages{snapshot: snapshot, known: map[string]bool{}}
 	}
+	if !synced {
+		return errNotSynced
+	}
 	for i := range pods {
 		pod := &pods[i]
-		switch {
-		case synced && r.governed.spare(pod):
-		case !synced || isCut(pod) || !r.stand(pod, labels, snapshot).settled():
+		if !r.isInOrder(pod, labels, snapshot) {
 			add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
 		}
 	}
 	return nil
+}
+
+// errNotSynced makes a sweep come again.
+var errNotSynced = errors.New("licences and grants have not been read yet")
+
+// isInOrder says whether there is nothing to be done about a cached pod, and tells the queue of it.
+func (r *PodReconciler) isInOrder(pod *corev1.Pod, labels map[string]string, snapshot *entitlement.Snapshot) bool {
+	switch {
+	case isGated(pod):
+		return r.keepsWaiting(pod, labels, snapshot)
+	case r.governed.spare(pod):
+		return !r.Seats.Queue.drop(client.ObjectKeyFromObject(pod))
+	}
+	s := r.stand(pod, labels, snapshot)
+	r.observe(pod, s)
+	return !isCut(pod) && s.settled() && r.isSeated(pod, s)
 }
 
 // governedImages remembers which images a snapshot governs, since nearly all pods share theirs with others and use none

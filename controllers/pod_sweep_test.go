@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/seats"
 	"modelrights.dev/modelrights/test/builders"
 )
 
@@ -112,7 +115,11 @@ func TestSweeps(t *testing.T) {
 // TestVisit adds the pods that are not settled and no others.
 func TestVisit(t *testing.T) {
 	w := world{[]*v1alpha1.ModelLicense{chatLicense(), otherLicense()}, []*v1alpha1.ModelGrant{chatGrant()}}
-	r := &PodReconciler{Rights: fixedRights{w.snapshot(t)}, Clock: testingclock.NewFakePassiveClock(noon)}
+	held := newHeldLedgers(w.licenses...)
+	r := &PodReconciler{Rights: fixedRights{w.snapshot(t)}, Clock: testingclock.NewFakePassiveClock(noon), Seats: allocatorOf(held)}
+	if _, err := held.Do(t.Context(), "chat", seats.Adopt{Pod: storedPod().UID, Grant: seats.Grant{Namespace: "ml", Name: "chat", UID: "g"}, Since: noon}); err != nil {
+		t.Fatal(err)
+	}
 	named := func(name string, pod *corev1.Pod, settled bool) corev1.Pod {
 		pod.Name = name
 		if settled {
@@ -127,11 +134,16 @@ func TestVisit(t *testing.T) {
 		named("admitted", storedPod(chatImage), true), named("found", storedPod(otherImage), true),
 		named("to-admit", storedPod(chatImage), false), named("to-find", storedPod(otherImage), false), named("cut", cut, false),
 	}
+	unseated := named("unseated", storedPod(chatImage), true)
+	unseated.UID = "another-uid"
+	resized := named("resized", storedPod(chatImage), true)
+	resized.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"cpu": resource.MustParse("2")}
+	pods = append(pods, unseated, resized)
 	var added []string
 	if err := r.visit(t.Context(), "ml", pods, func(q reconcile.Request) { added = append(added, q.Name) }); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(added); got != "[to-admit to-find cut]" {
+	if got := fmt.Sprint(added); got != "[to-admit to-find cut unseated resized]" {
 		t.Errorf("added %s", got)
 	}
 }
@@ -153,7 +165,8 @@ func BenchmarkSweep(b *testing.B) {
 		changes.Grants[entitlement.GrantKey{Namespace: g.Namespace, Name: g.Name}] = g
 	}
 	s = s.Apply(changes)
-	r := &PodReconciler{Rights: fixedRights{s}, Clock: testingclock.NewFakePassiveClock(noon)}
+	held := newHeldLedgers(slices.Collect(maps.Values(changes.Licenses))...)
+	r := &PodReconciler{Rights: fixedRights{s}, Clock: testingclock.NewFakePassiveClock(noon), Seats: allocatorOf(held)}
 	cache := &cachedPods{pods: map[string][]corev1.Pod{}}
 	for i := range 100 {
 		namespace := fmt.Sprintf("ns-%d", i)
@@ -162,9 +175,15 @@ func BenchmarkSweep(b *testing.B) {
 			if n%10 == 0 {
 				image = fmt.Sprintf("registry.example.com/models/m-%d:1", i)
 			}
-			pod := builders.Pod(namespace, fmt.Sprintf("p-%d", n)).ServiceAccount("llm").Container("server", image).Container("proxy", "registry.example.com/mesh/proxy:2").Obj()
+			pod := builders.Pod(namespace, fmt.Sprintf("p-%d", n)).UID(fmt.Sprintf("uid-%d-%d", i, n)).ServiceAccount("llm").Container("server", image).Container("proxy", "registry.example.com/mesh/proxy:2").Obj()
 			stands := r.stand(pod, nil, s)
 			setPodCondition(pod, v1alpha1.PodConditionLicensed, stands.desired(noon))
+			for _, a := range stands.admitted {
+				adopt := seats.Adopt{Pod: pod.UID, Grant: needOf(pod, a.use).seatGrant(), Since: noon}
+				if results, err := held.Do(b.Context(), a.use.License.Name, adopt); err != nil || !results[0].OK() {
+					b.Fatal(results, err)
+				}
+			}
 			cache.pods[namespace] = append(cache.pods[namespace], *pod)
 		}
 	}

@@ -18,16 +18,16 @@ import (
 type queueState int
 
 const (
-	// behindGates: the gates of others hold the pod back too.
-	behindGates queueState = iota
-	// inQueue: it waits for its seats.
-	inQueue
-	// taking: it is about to have them, or has them and its gate is about to be removed.
-	taking
-	// running: it has no gate (any more) and is to hold its seats.
-	running
-	// finished: it has ended well, and is remembered for its group.
-	finished
+	// seatBehindGates: the gates of others hold the pod back too.
+	seatBehindGates queueState = iota
+	// seatInQueue: it waits for its seats.
+	seatInQueue
+	// seatTaking: it is about to have them, or has them and its gate is about to be removed.
+	seatTaking
+	// seatHeld: it has no gate (any more) and is to hold its seats.
+	seatHeld
+	// seatFinished: it has ended well, and is remembered for its group.
+	seatFinished
 )
 
 // seatNeed is a seat that a pod needs.
@@ -80,6 +80,8 @@ type queuedPod struct {
 
 	created  time.Time
 	priority int32
+	// ending says that it is being deleted.
+	ending bool
 	// owner and revision are as rolloutOf has them.
 	owner, revision string
 	// group is the key of its group with the namespace, empty for a pod of its own; groupSize its size, 0 if not known.
@@ -108,6 +110,8 @@ type SeatQueue struct {
 	groups   map[string]map[types.UID]*queuedPod
 	// waiting are the pods that wait, for seats or for others' gates; underway those that are taking their seats.
 	waiting, underway map[types.UID]*queuedPod
+	// complete says that every pod that there was at the start is here: before, it is not known who runs without a seat.
+	complete bool
 	// changed are the licences of which something has changed since they were last planned.
 	changed map[string]bool
 	wake    chan struct{}
@@ -137,7 +141,7 @@ func (q *SeatQueue) Waiting(license string) map[seats.Grant]WaitingSeats {
 	defer q.mu.Unlock()
 	all := map[seats.Grant]WaitingSeats{}
 	for _, p := range q.licenses[license] {
-		if p.state != inQueue && p.state != taking {
+		if p.state != seatInQueue && p.state != seatTaking {
 			continue
 		}
 		for _, n := range p.needs {

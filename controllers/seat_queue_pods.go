@@ -14,23 +14,26 @@ func (q *SeatQueue) put(p queuedPod) queuedPod {
 	defer q.mu.Unlock()
 	old := q.pods[p.name]
 	if old != nil && old.uid == p.uid {
+		if old.state == seatHeld && (p.state == seatInQueue || p.state == seatBehindGates) {
+			return *old // gates are never added to a pod: what is told here is older
+		}
 		p.partial, p.due, p.dueSince, p.asked = old.partial, old.due, old.dueSince, old.asked
 		if old.told != (verdict{}) {
 			p.told = old.told
 		}
-		if p.state == inQueue && old.state == taking {
-			p.state, p.allocation = taking, old.allocation
+		if p.state == seatInQueue && old.state == seatTaking {
+			p.state, p.allocation = seatTaking, old.allocation
 		}
-		if p.state != inQueue && p.state != taking {
+		if p.state != seatInQueue && p.state != seatTaking {
 			p.partial = false
 		}
 		if p.state == old.state && sameNeeds(p.needs, old.needs) {
-			old.needs, old.told = p.needs, p.told
+			old.needs, old.told, old.ending = p.needs, p.told, p.ending
 			return *old
 		}
 	}
 	// A pod that has its seats and loses its gate leaves others as they are.
-	quiet := old != nil && old.uid == p.uid && old.state == taking && p.state == running && sameNeeds(p.needs, old.needs)
+	quiet := old != nil && old.uid == p.uid && old.state == seatTaking && p.state == seatHeld && sameNeeds(p.needs, old.needs)
 	if old != nil {
 		q.remove(old, quiet)
 	}
@@ -71,9 +74,9 @@ func (q *SeatQueue) place(p *queuedPod) {
 	delete(q.waiting, p.uid)
 	delete(q.underway, p.uid)
 	switch p.state {
-	case behindGates, inQueue:
+	case seatBehindGates, seatInQueue:
 		q.waiting[p.uid] = p
-	case taking:
+	case seatTaking:
 		q.underway[p.uid] = p
 	}
 }
@@ -119,8 +122,8 @@ func (q *SeatQueue) get(name types.NamespacedName, uid types.UID) (queuedPod, bo
 func (q *SeatQueue) release(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if p := q.byUID[uid]; p != nil && p.state == taking {
-		p.state, p.allocation = inQueue, nil
+	if p := q.byUID[uid]; p != nil && p.state == seatTaking {
+		p.state, p.allocation = seatInQueue, nil
 		q.place(p)
 		for _, n := range p.needs {
 			q.change(n.license.Name)
@@ -133,10 +136,10 @@ func (q *SeatQueue) begin(uid types.UID) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.byUID[uid]
-	if p == nil || p.state != inQueue {
+	if p == nil || p.state != seatInQueue {
 		return false
 	}
-	p.state, p.allocation, p.partial = taking, nil, false
+	p.state, p.allocation, p.partial = seatTaking, nil, false
 	q.place(p)
 	return true
 }
@@ -145,7 +148,7 @@ func (q *SeatQueue) begin(uid types.UID) bool {
 func (q *SeatQueue) allocated(uid types.UID, a allocation) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if p := q.byUID[uid]; p != nil && p.state == taking {
+	if p := q.byUID[uid]; p != nil && p.state == seatTaking {
 		p.allocation = &a
 	}
 }
@@ -175,17 +178,31 @@ func (q *SeatQueue) touch(license string) {
 	q.change(license)
 }
 
+// filled says that every pod that there was at the start is known: from then on seats are taken.
+func (q *SeatQueue) filled() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.complete = true
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
 // takeChanged returns the licences that ask for a look, and all that are tied to them by pods that wait for both.
 func (q *SeatQueue) takeChanged() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if !q.complete {
+		return nil
+	}
 	all, open := q.changed, slices.Collect(maps.Keys(q.changed))
 	q.changed = map[string]bool{}
 	for len(open) > 0 {
 		license := open[len(open)-1]
 		open = open[:len(open)-1]
 		for _, p := range q.licenses[license] {
-			if len(p.needs) < 2 || p.state != inQueue {
+			if len(p.needs) < 2 || p.state != seatInQueue {
 				continue
 			}
 			for _, n := range p.needs {

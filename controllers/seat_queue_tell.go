@@ -26,7 +26,7 @@ func (q *SeatQueue) owe(uid types.UID, v verdict, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.byUID[uid]
-	if p == nil || p.state == taking || p.state == running {
+	if p == nil || p.state == seatTaking || p.state == seatHeld {
 		return
 	}
 	if p.due == (verdict{}) {

@@ -10,6 +10,7 @@ import (
 
 	"modelrights.dev/modelrights/controllers"
 	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/seatbook"
 )
 
@@ -26,6 +27,20 @@ func newSeatKeeping(mgr manager.Manager, view *seatbook.View) seatKeeping {
 		book:  seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Registerer: metrics.Registry}),
 		queue: controllers.NewSeatQueue(),
 	}
+}
+
+// addPods decides on stored pods, and takes the seats of those that wait.
+func addPods(mgr manager.Manager, now clock.PassiveClock, keeping seatKeeping, store *rights.Store, log *audit.Log) error {
+	pods := &controllers.PodReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: mgr.GetEventRecorder(component), Clock: now,
+		Seats: &controllers.SeatAllocator{
+			Queue: keeping.queue, Ledgers: keeping.view, Book: keeping.book, Rights: store, Pods: mgr.GetClient(), Clock: now,
+		},
+	}
+	if err := pods.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the pod controller: %w", err)
+	}
+	return nil
 }
 
 // addSeatEnds ends seats, and says in status and metrics what is in use.

@@ -64,7 +64,9 @@ var _ = Describe("Controllers", Ordered, func() {
 			Client: mgr.GetClient(), Keys: keys.NewSecretSource(mgr.GetAPIReader(), operatorNamespace), Namespace: operatorNamespace,
 			Audit: log, Events: recorder, Clock: now,
 		}).SetupWithManager(running, mgr)).To(Succeed())
-		Expect((&controllers.PodReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: recorder, Clock: now}).SetupWithManager(mgr)).To(Succeed())
+		Expect((&controllers.PodReconciler{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: recorder, Clock: now, Seats: newAllocator(running, mgr, store),
+		}).SetupWithManager(mgr)).To(Succeed())
 
 		ended := make(chan error, 1)
 		go func() { ended <- mgr.Start(running) }()

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -30,6 +31,7 @@ import (
 	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/internal/registry"
 	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/internal/seatbook"
 	"modelrights.dev/modelrights/test/builders"
 )
 
@@ -120,8 +122,9 @@ func (w *foundWorld) operator(ctx context.Context, identity string, replace ...f
 		snapshots = f(store)
 	}
 	recorder, now := mgr.GetEventRecorder("modelrights-operator"), clock.RealClock{}
+	allocator := newAllocator(running, mgr, snapshots)
 	Expect((&controllers.PodReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: snapshots, Audit: log, Events: recorder, Clock: now,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: snapshots, Audit: log, Events: recorder, Clock: now, Seats: allocator,
 	}).SetupWithManager(mgr)).To(Succeed())
 	tracker := &controllers.CopyTracker{}
 	Expect((&controllers.CopyReconciler{
@@ -138,6 +141,19 @@ func (w *foundWorld) operator(ctx context.Context, identity string, replace ...f
 	w.stops = append(w.stops, stop) // at the end of all specs, where a spec starts another
 	Expect(waitForSync(ctx)).To(Succeed())
 	return stop
+}
+
+// newAllocator returns an allocator that a manager's pod controller can run, and fills its view of the ledgers.
+func newAllocator(running context.Context, mgr ctrl.Manager, snapshots controllers.Snapshots) *controllers.SeatAllocator {
+	GinkgoHelper()
+	view := seatbook.NewView()
+	waitForSync, err := view.Watch(running, mgr.GetCache())
+	Expect(err).NotTo(HaveOccurred())
+	Expect(mgr.Add(manager.RunnableFunc(waitForSync))).To(Succeed())
+	return &controllers.SeatAllocator{
+		Queue: controllers.NewSeatQueue(), Ledgers: view, Rights: snapshots, Pods: mgr.GetClient(), Clock: clock.RealClock{},
+		Book: seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader()}),
+	}
 }
 
 // staleRights is an operator's view of licences and grants that lags behind the API server.

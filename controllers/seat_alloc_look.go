@@ -1,0 +1,190 @@
+package controllers
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/entitlement"
+	"modelrights.dev/modelrights/internal/seats"
+)
+
+// allocScene is what one round of the allocator goes by.
+type allocScene struct {
+	now time.Time
+	// licenses are those that can be planned, ledgers theirs with the limits of today. limits are the licences whose ledger
+	// has not taken those over.
+	licenses map[string]*v1alpha1.ModelLicense
+	ledgers  map[string]*seats.Ledger
+	limits   map[string]bool
+	// waiting are the pods that can be planned, surges by what right each may surge in a licence.
+	waiting []queuedPod
+	surges  map[types.UID][]types.UID
+	groups  []seats.GroupState
+	// unseated are pods that run and are to hold a seat, and do not; partial hold seats that they are to give back.
+	unseated, partial []types.NamespacedName
+	// left are the licences that are left out for now.
+	left []string
+}
+
+// look gathers what is known of licences. One in which a pod runs without its seat gets no new pods before that has one; so
+// does one whose ledger has not come back with what was written last, or by newer limits than are known here.
+func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) *allocScene {
+	s := &allocScene{
+		now: a.Clock.Now(), licenses: map[string]*v1alpha1.ModelLicense{}, ledgers: map[string]*seats.Ledger{}, limits: map[string]bool{},
+		surges: map[types.UID][]types.UID{},
+	}
+	for _, name := range licenses {
+		ledger := a.Ledgers.Ledger(name)
+		if a.Ledgers.Err(name) != nil || !a.seen(name, ledger, s.now) {
+			s.left = append(s.left, name)
+			continue
+		}
+		if unseated := a.Queue.unseated(name, ledger); len(unseated) > 0 {
+			s.unseated, s.left = append(s.unseated, unseated...), append(s.left, name)
+			continue
+		}
+		license := snapshot.License(name)
+		if license == nil {
+			continue // its pods are not entitled any more, and leave the queue
+		}
+		switch {
+		case ledger == nil:
+			ledger, s.limits[name] = seats.Empty(license), true
+		case ledger.LicenseUID() == license.UID && ledger.Generation() > license.Generation:
+			s.left = append(s.left, name)
+			continue
+		case ledger.LicenseUID() != license.UID || ledger.Generation() < license.Generation:
+			ledger, s.limits[name] = ledger.Clone(), true
+			ledger.Apply(seats.Limit{License: license, Confirmed: true})
+		}
+		s.licenses[name], s.ledgers[name] = license, ledger
+	}
+	a.Queue.queued(s)
+	s.waiting = slices.DeleteFunc(s.waiting, func(p queuedPod) bool {
+		if !a.mustGiveBack(&p) {
+			return false
+		}
+		s.partial = append(s.partial, p.name)
+		return true
+	})
+	return s
+}
+
+// seen says whether the view shows what was written to a ledger last.
+func (a *SeatAllocator) seen(license string, ledger *seats.Ledger, now time.Time) bool {
+	unseen, ok := a.unseen[license]
+	if !ok {
+		return true
+	}
+	for _, pod := range unseen.pods {
+		if ledger != nil && now.Sub(unseen.at) < viewLag {
+			if _, there := ledger.Holder(pod); there {
+				continue
+			}
+		}
+		if now.Sub(unseen.at) < viewLag {
+			return false
+		}
+	}
+	delete(a.unseen, license)
+	return true
+}
+
+// mustGiveBack says whether a waiting pod holds a seat that it cannot start with: of another licence or another grant than
+// it needs, or one that somebody is about to give back.
+func (a *SeatAllocator) mustGiveBack(p *queuedPod) bool {
+	for _, license := range a.Ledgers.LicensesOf(p.uid) {
+		i := slices.IndexFunc(p.needs, func(n seatNeed) bool { return n.license.Name == license })
+		if i < 0 {
+			return true
+		}
+		ledger := a.Ledgers.Ledger(license)
+		if ledger == nil {
+			continue
+		}
+		if h, ok := ledger.Holder(p.uid); ok && (h.Grant.UID != p.needs[i].grant.UID || !h.Until.IsZero()) {
+			return true
+		}
+	}
+	return false
+}
+
+// unseated lists the pods that run under a licence and do not hold their seat by its ledger.
+func (q *SeatQueue) unseated(license string, ledger *seats.Ledger) []types.NamespacedName {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var names []types.NamespacedName
+	for uid, p := range q.licenses[license] {
+		if p.state != seatHeld || p.ending {
+			continue
+		}
+		if ledger != nil {
+			if _, ok := ledger.Holder(uid); ok {
+				continue
+			}
+		}
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// queued adds the pods that wait for licences of the scene and no others, and the groups of its licences.
+func (q *SeatQueue) queued(s *allocScene) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	groups := map[string]bool{}
+	for name := range s.licenses {
+		for _, p := range q.licenses[name] {
+			if p.group != "" {
+				groups[p.group] = true
+			}
+			if p.state != seatInQueue || p.partial || p.needs[0].license.Name != name && s.licenses[p.needs[0].license.Name] != nil {
+				continue // one of several licences is enough to find it by
+			}
+			if slices.ContainsFunc(p.needs, func(n seatNeed) bool { return s.licenses[n.license.Name] == nil }) {
+				continue
+			}
+			s.waiting = append(s.waiting, *p)
+			if replaces := q.replaces(p); len(replaces) > 0 {
+				s.surges[p.uid] = replaces
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		s.groups = append(s.groups, q.groupState(key))
+	}
+}
+
+// replaces lists the running pods of the same owner and another revision.
+func (q *SeatQueue) replaces(p *queuedPod) []types.UID {
+	if p.owner == "" || !slices.ContainsFunc(p.needs, func(n seatNeed) bool { return n.license.Spec.Terms.Surge != nil }) {
+		return nil
+	}
+	var replaced []types.UID
+	for uid, other := range q.owners[p.owner] {
+		if other.state == seatHeld && other.revision != p.revision {
+			replaced = append(replaced, uid)
+		}
+	}
+	slices.Sort(replaced)
+	return replaced
+}
+
+func (q *SeatQueue) groupState(key string) seats.GroupState {
+	g := seats.GroupState{Key: key}
+	for uid, p := range q.groups[key] {
+		g.Size = max(g.Size, p.groupSize)
+		switch {
+		case p.state == seatHeld || p.allocation != nil:
+			g.Held = append(g.Held, uid)
+		case p.state == seatFinished:
+			g.Finished++
+		}
+	}
+	slices.Sort(g.Held)
+	return g
+}
