@@ -1,0 +1,115 @@
+package controllers
+
+import (
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/audit"
+)
+
+// TestAttention: the node is made to look at once and three times more, each once however late.
+func TestAttention(t *testing.T) {
+	for name, tc := range map[string]struct {
+		looks  []time.Duration
+		onNode bool
+		waits  []time.Duration // after each look; 0: nothing is due any more
+	}{
+		"in time":       {[]time.Duration{0, 2 * time.Second, 10 * time.Second, time.Minute}, true, []time.Duration{2 * time.Second, 8 * time.Second, 50 * time.Second, 0}},
+		"late":          {[]time.Duration{0, 11 * time.Second}, true, []time.Duration{2 * time.Second, 49 * time.Second}},
+		"too late":      {[]time.Duration{0, time.Hour}, true, []time.Duration{2 * time.Second, 0}},
+		"not on a node": {[]time.Duration{0}, false, []time.Duration{0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &proceeding{seen: noon}
+			for i, at := range tc.looks {
+				now := noon.Add(at)
+				if !p.isDue(now) {
+					t.Errorf("after %s nothing is due", at)
+				}
+				p.passed(now, tc.onNode)
+				if p.isDue(now) {
+					t.Errorf("after %s it is due twice", at)
+				}
+				if got := p.wait(now, false); got != tc.waits[i] {
+					t.Errorf("after %s it waits %s, want %s", at, got, tc.waits[i])
+				}
+			}
+		})
+	}
+}
+
+// TestWaitToEvict: the next try to evict is waited for, unless the pod is on its way.
+func TestWaitToEvict(t *testing.T) {
+	p := &proceeding{seen: noon.Add(-time.Hour), asked: len(attentionAfter), tryAgain: noon.Add(5 * time.Second)}
+	if got := p.wait(noon, true); got != 5*time.Second {
+		t.Errorf("waits %s", got)
+	}
+	if got := p.wait(noon, false); got != 0 {
+		t.Errorf("waits %s for what it is not to do", got)
+	}
+	p.removed = true
+	if got := p.wait(noon, true); got != 0 {
+		t.Errorf("waits %s for what has happened", got)
+	}
+}
+
+// TestProceedings: a later pod of the same name has its own, which owes what the other did.
+func TestProceedings(t *testing.T) {
+	var all proceedings
+	pod := podOnNode(chatImage)
+	name := client.ObjectKeyFromObject(pod)
+	first := all.of(pod, noon)
+	first.owed = []audit.Entry{{ID: "a"}}
+	if all.of(pod, noon.Add(time.Minute)) != first || !first.seen.Equal(noon) {
+		t.Error("a proceeding begins anew")
+	}
+	later := podOnNode(chatImage)
+	later.UID = "later"
+	second := all.of(later, noon)
+	if second == first || len(all.debt(name)) != 1 {
+		t.Errorf("%+v owes %v", second, all.debt(name))
+	}
+	if all.paid(name); len(all.debt(name)) != 0 || !all.end(name) || all.end(name) {
+		t.Error("a proceeding does not end")
+	}
+}
+
+// TestWipesAreTold once, also of pods that are gone by then, and not of pods that have back what they lost.
+func TestWipesAreTold(t *testing.T) {
+	var all proceedings
+	a, b, c := podOnNode(chatImage), podOnNode(chatImage), podOnNode(chatImage)
+	a.UID, b.UID, c.UID = "a", "b", "c"
+	a.Name, b.Name, c.Name = "a", "b", "c"
+	for _, pod := range []types.UID{"a", "b", "c"} {
+		p := podOnNode(chatImage)
+		p.UID, p.Name = pod, string(pod)
+		all.of(p, noon)
+		reason := v1alpha1.ReasonNoGrant
+		if pod == "b" {
+			reason = v1alpha1.ReasonSurgeEnded
+		}
+		all.waits(p, noon, []loss{{name: "chat", reason: reason}})
+	}
+	if got := all.surged("chat", func(types.UID) bool { return false }); len(got) != 1 || got[0].Name != "b" {
+		t.Errorf("surged: %v", got)
+	}
+	if got := all.surged("chat", func(types.UID) bool { return true }); len(got) != 0 {
+		t.Errorf("still surged: %v", got)
+	}
+	all.end(client.ObjectKeyFromObject(a))
+	all.restored(c)
+	every := func(types.UID) bool { return true }
+	if got := all.wiped("chat", func(types.UID) bool { return false }); len(got) != 0 {
+		t.Errorf("none was wiped: %v", got)
+	}
+	if got := all.wiped("chat", every); len(got) != 2 {
+		t.Errorf("wiped: %v, want a and b", got)
+	}
+	if got := all.wiped("chat", every); len(got) != 0 {
+		t.Errorf("told twice: %v", got)
+	}
+}
