@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applyadmissionv1 "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
@@ -48,8 +50,10 @@ const (
 type Settings struct {
 	// ServiceNamespace and ServiceName are the Service of the webhooks, at port 443.
 	ServiceNamespace, ServiceName string
-	// MutatePodsPath, ValidatePodsPath and ValidateWorkloadsPath are where they answer.
+	// MutatePodsPath, ValidatePodsPath and ValidateWorkloadsPath are where they answer, DenyExecPath and AuditExecPath where
+	// those for interactive access do.
 	MutatePodsPath, ValidatePodsPath, ValidateWorkloadsPath string
+	DenyExecPath, AuditExecPath                             string
 	// ExemptNamespaces are the namespaces whose objects are never sent, besides kube-system: the operator's, the node
 	// driver's, and those of the platform team's choice. They are told by kubernetes.io/metadata.name, the label that
 	// nobody but the API server sets.
@@ -137,14 +141,23 @@ func (s Settings) client(path string, caBundle []byte) admissionregistrationv1.W
 }
 
 func (s Settings) namespaceSelector() *metav1.LabelSelector {
+	return namespacesNamed(metav1.LabelSelectorOpNotIn, s.exempt())
+}
+
+// exempt are the names of the namespaces that are never sent.
+func (s Settings) exempt() []string {
 	exempt := []string{kubeSystem}
 	for _, name := range s.ExemptNamespaces {
 		if name != "" && !slices.Contains(exempt, name) {
 			exempt = append(exempt, name)
 		}
 	}
+	return exempt
+}
+
+func namespacesNamed(operator metav1.LabelSelectorOperator, names []string) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
-		Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn, Values: exempt,
+		Key: corev1.LabelMetadataName, Operator: operator, Values: names,
 	}}}
 }
 
@@ -200,9 +213,11 @@ func SameMutating(live, want []admissionregistrationv1.MutatingWebhook) bool {
 	return equality.Semantic.DeepEqual(OursMutating(live), want) || len(want) == 0 && len(OursMutating(live)) == 0
 }
 
-// SameValidating is SameMutating for validating webhooks.
+// SameValidating is SameMutating for validating webhooks, in whatever order.
 func SameValidating(live, want []admissionregistrationv1.ValidatingWebhook) bool {
-	return equality.Semantic.DeepEqual(OursValidating(live), want) || len(want) == 0 && len(OursValidating(live)) == 0
+	byName := func(a, b admissionregistrationv1.ValidatingWebhook) int { return strings.Compare(a.Name, b.Name) }
+	ours := slices.SortedFunc(slices.Values(OursValidating(live)), byName)
+	return equality.Semantic.DeepEqual(ours, slices.SortedFunc(slices.Values(want), byName)) || len(want) == 0 && len(ours) == 0
 }
 
 // OursMutating lists those of a configuration's webhooks that are the operator's.
@@ -213,7 +228,7 @@ func OursMutating(live []admissionregistrationv1.MutatingWebhook) []admissionreg
 // OursValidating lists those of a configuration's webhooks that are the operator's.
 func OursValidating(live []admissionregistrationv1.ValidatingWebhook) []admissionregistrationv1.ValidatingWebhook {
 	return slices.DeleteFunc(slices.Clone(live), func(w admissionregistrationv1.ValidatingWebhook) bool {
-		return w.Name != ValidatePods && w.Name != ValidateWorkloads
+		return !slices.Contains([]string{ValidatePods, ValidateWorkloads, DenyExec, AuditExec}, w.Name)
 	})
 }
 

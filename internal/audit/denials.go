@@ -8,12 +8,12 @@ import (
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// Denials turns denials, key refusals and finds (unlicensed pods, copies and their evictions), of which a tenant can cause
-// any number, into a bounded number of bytes. Those of the same type, namespace, owner, reason, images and user within a minute are one entry and, at the minute's end, one
+// Denials turns denials, key refusals, finds (unlicensed pods, copies and their evictions) and sessions, of which a tenant can cause
+// any number, into a bounded number of bytes. Those of the same type, namespace, owner, reason, images and user, and sessions of the same pod and licence, within a minute are one entry and, at the minute's end, one
 // short DenialsRepeated entry that says how many more there were. What is beyond the limits is counted in Gap entries, at
 // most one an hour and namespace. DenialLimits says what that comes to.
 //
-// Denials, key refusals and finds have budgets of their own, so that none hides another. The first of a namespace, type and
+// Denials, key refusals, finds and sessions have budgets of their own, so that none hides another. The first of a namespace, type and
 // reason within an hour has another budget, so that a loud namespace does not hide a quiet one.
 //
 // A pod without an owner counts by its service account, since its name may be random. Users cannot be made up, but
@@ -33,13 +33,14 @@ type Denials struct {
 	gaps   gapLedger
 }
 
-// class tells denials, key refusals and finds apart.
+// class tells denials, key refusals, finds and sessions apart.
 type class int
 
 const (
 	deniedClass class = iota
 	refusedClass
 	foundClass
+	execClass
 	classes
 )
 
@@ -52,6 +53,8 @@ func classOf(t Type) (class, bool) {
 		return refusedClass, true
 	case Found, CopyDetected, CopyEvicted:
 		return foundClass, true
+	case Exec:
+		return execClass, true
 	default:
 		return 0, false
 	}
@@ -265,6 +268,9 @@ func keyOf(e Entry) denialKey {
 		account = e.ServiceAccount
 	}
 	parts := append([]string{string(e.Type), e.Namespace, e.Owner.Kind, e.Owner.Name, account, string(e.Reason), e.Actor}, e.Images...)
+	if e.Type == Exec { // Into which pod matters, and there are no more pods than run.
+		parts = append(parts, e.Pod.UID, e.License.Name)
+	}
 	encoded, _ := json.Marshal(parts) // strings can always be encoded
 	return sha256.Sum256(encoded)
 }

@@ -61,7 +61,7 @@ const (
 	GrantCreated Type = "GrantCreated"
 	GrantChanged Type = "GrantChanged"
 	GrantDeleted Type = "GrantDeleted"
-	// DenialsRepeated means that the denial, refusal, find, copy or eviction named in of happened count more times within
+	// DenialsRepeated means that the denial, refusal, find, copy, eviction or session named in of happened count more times within
 	// the same minute.
 	DenialsRepeated Type = "DenialsRepeated"
 	// Gap means that count entries were not written one by one; reason and message say why. It is the log's own admission that something

@@ -100,9 +100,16 @@ func cappedGap(now time.Time, namespace, where string, n cappedCount) Entry {
 	if found := n.count[foundClass]; found > 0 {
 		what = append(what, fmt.Sprintf("%d unlicensed pods and copies", found))
 	}
+	if opened := n.count[execClass]; opened > 0 {
+		what = append(what, fmt.Sprintf("%d sessions", opened))
+	}
+	count := int64(0)
+	for _, c := range n.count {
+		count += c
+	}
 	return Entry{
 		Type: Gap, Time: now, Namespace: namespace, Reason: v1alpha1.ReasonDenialsCapped,
-		Count: n.count[deniedClass] + n.count[refusedClass] + n.count[foundClass],
+		Count: count,
 		Message: fmt.Sprintf("%s in %s from %s on were counted but not written one by one",
 			strings.Join(what, " and "), where, n.since.UTC().Format(time.RFC3339)),
 	}

@@ -22,9 +22,9 @@ const (
 
 // DenialLimits bounds what denials may write to the log, for each operator replica since it started. Bytes are those
 // that etcd grows by: of the entry as JSON in JSON, and of its record. Rates hold for denials (Denied), for key refusals
-// (KeyRefused), and for finds (Found, CopyDetected, CopyEvicted) apart; only the leader writes finds.
+// (KeyRefused), for finds (Found, CopyDetected, CopyEvicted), and for sessions (Exec) apart; only the leader writes finds.
 //
-// On average, a namespace causes at most 3 × Namespace.Hourly an hour, and all namespaces together 3 × (Total.Hourly +
+// On average, a namespace causes at most 4 × Namespace.Hourly an hour, and all namespaces together 4 × (Total.Hourly +
 // Firsts.Hourly); in the beginning the bursts come on top, and at any time what is overdrawn: the DenialsRepeated entries
 // of the entries that a burst holds. Besides, there are a Gap entry an hour and namespace, and 1 + GapsPerHour of them an
 // hour together, each below 2 KiB.

@@ -39,6 +39,11 @@ func Summary(first Entry, more int) string {
 		} else if len(first.Images) > 0 {
 			add("of ", first.Images[0])
 		}
+	case Exec:
+		add("", string(first.Reason))
+		add("", pod)
+		add("under ", first.License.Name)
+		add("by ", first.Actor)
 	case CopyDetected, CopyEvicted:
 		add("of ", first.License.Name)
 		add("in ", pod)

@@ -1,0 +1,130 @@
+package admissionconfig
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+)
+
+func manyNamespaces(n int, policy v1alpha1.ExecPolicy) map[string]v1alpha1.ExecPolicy {
+	all := map[string]v1alpha1.ExecPolicy{}
+	for i := range n {
+		all[fmt.Sprintf("%s-%04d", policy, i)] = policy
+	}
+	return all
+}
+
+func with(all map[string]v1alpha1.ExecPolicy, more map[string]v1alpha1.ExecPolicy) map[string]v1alpha1.ExecPolicy {
+	maps.Copy(all, more)
+	return all
+}
+
+// TestExecScope says which namespaces are sent where, by the strictest policy of each.
+func TestExecScope(t *testing.T) {
+	for name, test := range map[string]struct {
+		policies map[string]v1alpha1.ExecPolicy
+		want     ExecScope
+	}{
+		"none":          {nil, ExecScope{}},
+		"allowed":       {map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecAllow}, ExecScope{}},
+		"one of each":   {map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecDeny, "b": v1alpha1.ExecAudit, "c": ""}, ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{Names: []string{"b", "c"}}}},
+		"too many":      {with(manyNamespaces(MaxExecNamespaces+1, v1alpha1.ExecAudit), map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecDeny}), ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{All: true}}},
+		"far too many":  {with(manyNamespaces(MaxExecNamespaces+1, v1alpha1.ExecDeny), map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecAudit}), ExecScope{Deny: Namespaces{All: true}}},
+		"just not many": {manyNamespaces(MaxExecNamespaces, v1alpha1.ExecDeny), ExecScope{Deny: Namespaces{Names: slices.Sorted(maps.Keys(manyNamespaces(MaxExecNamespaces, v1alpha1.ExecDeny)))}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, NewExecScope(maps.All(test.policies))); diff != "" {
+				t.Errorf("wanted (-), got (+):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStricterExec(t *testing.T) {
+	order := []v1alpha1.ExecPolicy{v1alpha1.ExecAllow, v1alpha1.ExecAudit, v1alpha1.ExecDeny}
+	for i, a := range order {
+		for j, b := range order {
+			if got := StricterExec(a, b); got != order[max(i, j)] {
+				t.Errorf("the stricter of %s and %s is %s", a, b, got)
+			}
+		}
+	}
+	if got := StricterExec(v1alpha1.ExecAllow, ""); got == v1alpha1.ExecAllow {
+		t.Error("what is not set allows")
+	}
+}
+
+// TestValidatingExec holds whom an outage keeps out, and whom it lets in.
+func TestValidatingExec(t *testing.T) {
+	exempt := []string{"kube-system", "modelrights-system", "modelrights-node", "monitoring"}
+	s := settings
+	s.DenyExecPath, s.AuditExecPath = "/deny", "/audit"
+	type part struct {
+		Name     string
+		Failure  admissionregistrationv1.FailurePolicyType
+		Path     string
+		Operator metav1.LabelSelectorOperator
+		Names    []string
+	}
+	deny := part{DenyExec, admissionregistrationv1.Fail, "/deny", metav1.LabelSelectorOpIn, nil}
+	audit := part{AuditExec, admissionregistrationv1.Ignore, "/audit", metav1.LabelSelectorOpIn, nil}
+	in := func(p part, names ...string) part { p.Names = names; return p }
+	allBut := func(p part, names ...string) part { p.Operator, p.Names = metav1.LabelSelectorOpNotIn, names; return p }
+	for name, test := range map[string]struct {
+		scope ExecScope
+		want  []part
+	}{
+		"none":           {ExecScope{}, nil},
+		"deny":           {ExecScope{Deny: Namespaces{Names: []string{"a"}}}, []part{in(deny, "a")}},
+		"both":           {ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{Names: []string{"b"}}}, []part{in(deny, "a"), in(audit, "b")}},
+		"exempt alone":   {ExecScope{Deny: Namespaces{Names: []string{"kube-system"}}, Audit: Namespaces{Names: []string{"monitoring"}}}, nil},
+		"exempt among":   {ExecScope{Deny: Namespaces{Names: []string{"a", "kube-system"}}}, []part{in(deny, "a")}},
+		"audit for all":  {ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{All: true}}, []part{in(deny, "a"), allBut(audit, append(slices.Clone(exempt), "a")...)}},
+		"denied for all": {ExecScope{Deny: Namespaces{All: true}}, []part{allBut(deny, exempt...)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []part
+			for _, w := range ValidatingExec(s, test.scope, []byte("ca")) {
+				e := w.NamespaceSelector.MatchExpressions[0]
+				if e.Key != "kubernetes.io/metadata.name" {
+					t.Errorf("selects by %s, which tenants may set", e.Key)
+				}
+				got = append(got, part{w.Name, *w.FailurePolicy, *w.ClientConfig.Service.Path, e.Operator, e.Values})
+				var resources []string
+				for _, rule := range w.Rules {
+					for _, resource := range rule.Resources {
+						resources = append(resources, fmt.Sprint(resource, rule.Operations))
+					}
+				}
+				if diff := cmp.Diff([]string{"pods/exec[CONNECT]", "pods/attach[CONNECT]", "pods/ephemeralcontainers[UPDATE]"}, resources); diff != "" {
+					t.Errorf("rules, wanted (-), got (+):\n%s", diff)
+				}
+				if string(w.ClientConfig.CABundle) != "ca" || *w.TimeoutSeconds > 3 {
+					t.Errorf("%+v", w)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("wanted (-), got (+):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestSameExec: what API servers set by default is set, and the order says nothing.
+func TestSameExec(t *testing.T) {
+	want := ValidatingExec(settings, ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{Names: []string{"b"}}}, []byte("ca"))
+	live := []admissionregistrationv1.ValidatingWebhook{want[1], {Name: "of.others.example"}, want[0]}
+	if !SameValidating(live, want) {
+		t.Error("the same webhooks in another order count as others")
+	}
+	if SameValidating(live, want[:1]) || SameValidating(nil, want) || !SameValidating(nil, nil) {
+		t.Error("webhooks are missing and nobody sees it")
+	}
+}
