@@ -46,7 +46,8 @@ type Limit struct {
 
 // Take takes a seat for a pod whose gate is about to be removed. It is refused with WaitingForSeat, TooLarge or LedgerFull,
 // and where Generation is not the ledger's, with WaitingForSeat and Stale: send a Limit before it in the same batch. A pod
-// that holds a seat already keeps it as it is, and the result says again where it must be confined to.
+// that holds a seat already keeps it, and the result says again where it must be confined to; what Expire set is taken back
+// while it is neither bound nor Released, so that nobody gives back what is about to be used.
 type Take struct {
 	Pod   types.UID
 	Grant Grant

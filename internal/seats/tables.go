@@ -34,7 +34,7 @@ type grantEntry struct {
 func (g *grantEntry) kept() bool { return g.inUse.pods > 0 || !g.closed.empty() }
 
 func (g *grantEntry) bytes() int {
-	return 160 + len(g.grant.Namespace) + len(g.grant.Name) + len(g.grant.UID) + listBytes(g.limits) + 60*len(g.closed.of)
+	return 100 + len(g.grant.Namespace) + len(g.grant.Name) + len(g.grant.UID) + listBytes(g.limits) + 90*len(g.closed.of)
 }
 
 // nodeEntry is a node in the ledger's table.
@@ -57,7 +57,7 @@ type amountEntry struct {
 func listBytes(list corev1.ResourceList) int {
 	n := 20
 	for name := range list {
-		n += len(name) + 32
+		n += len(name) + 26
 	}
 	return n
 }
@@ -161,15 +161,16 @@ func (l *Ledger) full(g Grant, a amount) bool {
 	if len(l.holders) >= v1alpha1.MaxSeatHolders {
 		return true
 	}
+	lines, tables := (len(l.holders)+1)*lineBytes, len(l.grants)+len(l.nodes)+len(l.amounts)
+	if lines < maxBytes/2 && tables < 500 {
+		return false // 500 rows of any table take less than the other half
+	}
 	entry := grantEntry{grant: g}
-	return (len(l.holders)+1)*lineBytes+l.tablesBytes()+entry.bytes()+len(a)*50+20 > maxBytes
+	return lines+l.tablesBytes()+entry.bytes()+listBytes(a.list()) > maxBytes
 }
 
-// tablesBytes is what tables and limits take in the stored object, about; 0 where they cannot matter.
+// tablesBytes is what tables and limits take in the stored object, at most.
 func (l *Ledger) tablesBytes() int {
-	if (len(l.holders)+1)*lineBytes < maxBytes/2 && len(l.grants)+len(l.nodes)+len(l.amounts) < 500 {
-		return 0 // 500 rows of all tables take less than the other half
-	}
 	n := 2000 + listBytes(l.limits)
 	for i := range l.grants {
 		n += l.grants[i].bytes()
@@ -178,7 +179,7 @@ func (l *Ledger) tablesBytes() int {
 		n += len(l.nodes[i].name) + 3
 	}
 	for i := range l.amounts {
-		n += 20 + 50*len(l.amounts[i].amount)
+		n += listBytes(l.amounts[i].list)
 	}
 	return n
 }

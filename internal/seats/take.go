@@ -103,6 +103,9 @@ func (l *Ledger) takeAgain(i int, c Take) Result {
 	if h.bound() {
 		return r
 	}
+	if h.until != 0 && !h.released {
+		h.until, r.Changed = 0, true
+	}
 	switch h.confinement {
 	case licenseNodes:
 		r.Confine = l.Nodes()
