@@ -90,6 +90,9 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := addExec(ctx, mgr, o, now, keeper, store, seats, log); err != nil {
+		return nil, err
+	}
 	if err := addKeyService(mgr, o, now, keeper, log, source, store, keeping, ready); err != nil {
 		return nil, err
 	}
@@ -100,6 +103,9 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 		return nil, err
 	}
 	if err := addSeatEnds(ctx, mgr, now, keeping, log); err != nil {
+		return nil, err
+	}
+	if err := addRevocation(mgr, o, now, store, keeping.view, log); err != nil {
 		return nil, err
 	}
 	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
@@ -175,7 +181,7 @@ func addCertificates(ctx context.Context, mgr manager.Manager, o options, keeper
 	}
 	consumers := &controllers.CAConsumers{
 		Reader: mgr.GetAPIReader(), NodeNamespace: o.nodeNamespace,
-		Mutating: []string{admissionconfig.Pods}, Validating: []string{admissionconfig.Pods, admissionconfig.Workloads},
+		Mutating: []string{admissionconfig.Pods}, Validating: []string{admissionconfig.Pods, admissionconfig.Workloads, admissionconfig.Exec},
 	}
 	err := mgr.Add(servingcert.NewAuthority(servingcert.AuthorityOptions{
 		Policy: policy, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Keeper: keeper, Published: consumers.Trust,
