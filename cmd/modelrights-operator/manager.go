@@ -105,6 +105,9 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err := addSeatEnds(ctx, mgr, now, keeping, log); err != nil {
 		return nil, err
 	}
+	if err := addRevocation(mgr, o, now, store, keeping.view, log); err != nil {
+		return nil, err
+	}
 	if err := mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil }); err != nil {
 		return nil, fmt.Errorf("adding the health check: %w", err)
 	}
