@@ -11,28 +11,28 @@ import (
 	"modelrights.dev/modelrights/internal/seats"
 )
 
-// heldLedgers are ledgers in memory, and a book that writes them at once.
-type heldLedgers struct {
+// bookedSeats are ledgers in memory, and a book that writes them at once.
+type bookedSeats struct {
 	licenses map[string]*v1alpha1.ModelLicense
 	ledgers  map[string]*seats.Ledger
 	written  []seats.Change
 	of       map[types.UID][]string // nil where a ledger has changed
 }
 
-func newHeldLedgers(licenses ...*v1alpha1.ModelLicense) *heldLedgers {
-	h := &heldLedgers{licenses: map[string]*v1alpha1.ModelLicense{}, ledgers: map[string]*seats.Ledger{}}
+func newBookedSeats(licenses ...*v1alpha1.ModelLicense) *bookedSeats {
+	h := &bookedSeats{licenses: map[string]*v1alpha1.ModelLicense{}, ledgers: map[string]*seats.Ledger{}}
 	for _, l := range licenses {
 		h.licenses[l.Name] = l
 	}
 	return h
 }
 
-func (h *heldLedgers) Ledger(license string) *seats.Ledger { return h.ledgers[license] }
-func (h *heldLedgers) Err(string) error                    { return nil }
-func (h *heldLedgers) Subscribe(func(string))              {}
-func (h *heldLedgers) Synced() bool                        { return true }
+func (h *bookedSeats) Ledger(license string) *seats.Ledger { return h.ledgers[license] }
+func (h *bookedSeats) Err(string) error                    { return nil }
+func (h *bookedSeats) Subscribe(func(string))              {}
+func (h *bookedSeats) Synced() bool                        { return true }
 
-func (h *heldLedgers) Licenses() []string {
+func (h *bookedSeats) Licenses() []string {
 	var names []string
 	for name := range h.ledgers {
 		names = append(names, name)
@@ -41,7 +41,7 @@ func (h *heldLedgers) Licenses() []string {
 	return names
 }
 
-func (h *heldLedgers) LicensesOf(pod types.UID) []string {
+func (h *bookedSeats) LicensesOf(pod types.UID) []string {
 	if h.of == nil {
 		h.of = map[types.UID][]string{}
 		for _, license := range h.Licenses() {
@@ -53,7 +53,7 @@ func (h *heldLedgers) LicensesOf(pod types.UID) []string {
 	return h.of[pod]
 }
 
-func (h *heldLedgers) Do(_ context.Context, license string, changes ...seats.Change) ([]seats.Result, error) {
+func (h *bookedSeats) Do(_ context.Context, license string, changes ...seats.Change) ([]seats.Result, error) {
 	ledger := h.ledgers[license]
 	if ledger == nil {
 		ledger = seats.Empty(h.licenses[license])
@@ -66,12 +66,12 @@ func (h *heldLedgers) Do(_ context.Context, license string, changes ...seats.Cha
 	return ledger.Apply(changes...), nil
 }
 
-func (h *heldLedgers) Drop(context.Context, string) (bool, error) { return false, nil }
+func (h *bookedSeats) Drop(context.Context, string) (bool, error) { return false, nil }
 
 // allocatorOf takes seats in ledgers.
-func allocatorOf(h *heldLedgers) *SeatAllocator {
+func allocatorOf(h *bookedSeats) *SeatAllocator {
 	return &SeatAllocator{Queue: NewSeatQueue(), Ledgers: h, Book: h, Clock: testingclock.NewFakePassiveClock(noon)}
 }
 
 // noSeats is an allocator of which no ledger is there.
-func noSeats() *SeatAllocator { return allocatorOf(newHeldLedgers()) }
+func noSeats() *SeatAllocator { return allocatorOf(newBookedSeats()) }

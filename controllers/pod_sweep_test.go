@@ -115,7 +115,7 @@ func TestSweeps(t *testing.T) {
 // TestVisit adds the pods that are not settled and no others.
 func TestVisit(t *testing.T) {
 	w := world{[]*v1alpha1.ModelLicense{chatLicense(), otherLicense()}, []*v1alpha1.ModelGrant{chatGrant()}}
-	held := newHeldLedgers(w.licenses...)
+	held := newBookedSeats(w.licenses...)
 	r := &PodReconciler{Rights: fixedRights{w.snapshot(t)}, Clock: testingclock.NewFakePassiveClock(noon), Seats: allocatorOf(held)}
 	if _, err := held.Do(t.Context(), "chat", seats.Adopt{Pod: storedPod().UID, Grant: seats.Grant{Namespace: "ml", Name: "chat", UID: "g"}, Since: noon}); err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func BenchmarkSweep(b *testing.B) {
 		changes.Grants[entitlement.GrantKey{Namespace: g.Namespace, Name: g.Name}] = g
 	}
 	s = s.Apply(changes)
-	held := newHeldLedgers(slices.Collect(maps.Values(changes.Licenses))...)
+	held := newBookedSeats(slices.Collect(maps.Values(changes.Licenses))...)
 	r := &PodReconciler{Rights: fixedRights{s}, Clock: testingclock.NewFakePassiveClock(noon), Seats: allocatorOf(held)}
 	cache := &cachedPods{pods: map[string][]corev1.Pod{}}
 	for i := range 100 {
