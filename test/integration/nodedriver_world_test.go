@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"encoding/pem"
@@ -8,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -36,6 +38,13 @@ type testNode struct {
 	calls   atomic.Int32
 	options keyclient.Options
 	service *httptest.Server
+	// away has the key service answer nobody.
+	away atomic.Bool
+	// lease is what keys are released and renewed for, in seconds; verdict is what it says to renewals.
+	lease   atomic.Int64
+	verdict atomic.Value
+	mu      sync.Mutex
+	reports []protocol.ReportRequest
 }
 
 func newTestNode() *testNode {
@@ -50,7 +59,9 @@ func newTestNode() *testNode {
 	})
 	// A pod's user comes in from another side, but must be able to read what lies here.
 	Expect(os.Chmod(dir, 0o755)).To(Succeed())
-	n.service = httptest.NewTLSServer(http.HandlerFunc(n.release))
+	n.lease.Store(3600)
+	n.verdict.Store(protocol.Renewed)
+	n.service = httptest.NewTLSServer(http.HandlerFunc(n.answer))
 	DeferCleanup(n.service.Close)
 	n.options = keyclient.Options{URL: n.service.URL, CAFile: filepath.Join(dir, "ca.crt"), TokenFile: filepath.Join(dir, "token")}
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.service.Certificate().Raw})
@@ -59,15 +70,60 @@ func newTestNode() *testNode {
 	return n
 }
 
-func (n *testNode) release(w http.ResponseWriter, req *http.Request) {
-	n.calls.Add(1)
-	var request protocol.ReleaseRequest
-	if json.NewDecoder(req.Body).Decode(&request) != nil || request.PodToken != "pod-token" || req.Header.Get("Authorization") != "Bearer driver-token" {
+func (n *testNode) answer(w http.ResponseWriter, req *http.Request) {
+	if n.away.Load() {
+		panic(http.ErrAbortHandler)
+	}
+	var request struct {
+		protocol.ReportRequest
+		PodToken string `json:"podToken"`
+	}
+	ok := json.NewDecoder(req.Body).Decode(&request) == nil && req.Header.Get("Authorization") == "Bearer driver-token"
+	switch {
+	case ok && req.URL.Path == protocol.RenewPath:
+		_ = json.NewEncoder(w).Encode(protocol.RenewResponse{Verdict: n.verdict.Load().(protocol.Verdict), LeaseSeconds: n.lease.Load(), Reason: v1alpha1.ReasonNoGrant})
+	case ok && req.URL.Path == protocol.ReportPath:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.reports = append(n.reports, request.ReportRequest)
+		_ = json.NewEncoder(w).Encode(protocol.ReportResponse{})
+	case ok && request.PodToken == "pod-token":
+		n.calls.Add(1)
+		_ = json.NewEncoder(w).Encode(protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: []byte(n.key)}, LeaseSeconds: n.lease.Load()})
+	default:
+		n.calls.Add(1)
 		w.WriteHeader(http.StatusForbidden)
 		_ = json.NewEncoder(w).Encode(&protocol.Error{Reason: v1alpha1.ReasonUnauthenticated, Message: "no"})
-		return
 	}
-	_ = json.NewEncoder(w).Encode(protocol.ReleaseResponse{Files: map[string][]byte{v1alpha1.KeyFileName: []byte(n.key)}})
+}
+
+// told lists what was reported.
+func (n *testNode) told() []protocol.Event {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var events []protocol.Event
+	for _, r := range n.reports {
+		events = append(events, r.Event)
+	}
+	return events
+}
+
+// run starts the driver anew, with leases that end and reports that are delivered, until it is stopped or the spec is over.
+func (n *testNode) run() (driver *nodedriver.Driver, stop func()) {
+	GinkgoHelper()
+	driver = n.driver()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		driver.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	DeferCleanup(stop)
+	return driver, stop
 }
 
 // driver starts the driver anew, as after a restart.
