@@ -52,6 +52,14 @@ type steeredRights struct {
 	mu          sync.Mutex
 	frozen      *entitlement.Snapshot
 	unreachable bool
+	forgetful   int
+}
+
+// forget makes memory know nothing when it is asked next, as the mutating webhook does first.
+func (s *steeredRights) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetful = 1
 }
 
 // freeze makes memory stay as it is; thaw makes it follow the API server again, which can then be reached again too.
@@ -71,6 +79,10 @@ func (s *steeredRights) thaw() {
 func (s *steeredRights) Snapshot() (*entitlement.Snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.forgetful > 0 {
+		s.forgetful--
+		return &entitlement.Snapshot{}, true
+	}
 	if s.frozen != nil {
 		return s.frozen, true
 	}

@@ -69,11 +69,14 @@ var _ = Describe("Pod webhooks", Ordered, func() {
 		return pod
 	}
 
+	Context("with what holds for a pod's whole life", func() { termSpecs(&a) })
+
 	Context("on creation", func() {
 		It("leaves a plain pod alone", func(ctx SpecContext) {
 			pod := created(ctx, server().Container("main", plainImage))
 			Expect(pod.Spec.Volumes).To(BeEmpty())
 			Expect(pod.Spec.Containers[0].Env).To(BeEmpty())
+			Expect(pod.Spec.SchedulingGates).To(BeEmpty())
 		})
 
 		It("brings the key into the containers that use the licence and into no others", func(ctx SpecContext) {
