@@ -4,6 +4,10 @@
 //
 // A filter is a superset of what entitlement.Decide governs, never less: whatever it lets pass is NotGoverned. And it is
 // total: it has an answer for any pod that an API server reads, within the budget that API servers have for expressions.
+//
+// It does not ask for the scheduling gate v1alpha1.SeatGate. A pod whose gate matters names an image that a licence covers,
+// and so matches when it is created, and in every update that changes its spec, such as one that removes the gate. A gate
+// on another pod waits for nothing of ours, and whoever may update the pod may remove it.
 package prefilter
 
 import (
