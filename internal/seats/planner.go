@@ -246,13 +246,14 @@ func (t *turns) Pop() any {
 }
 
 func (p *planner) queue(u *unit) {
-	if len(u.first.wants) == 0 { // it needs nothing
+	wanting := slices.IndexFunc(u.pods, func(pod *planPod) bool { return len(pod.wants) > 0 })
+	if wanting < 0 { // it needs nothing
 		for _, pod := range u.pods {
 			p.taken = append(p.taken, Allocation{Pod: pod.Pod, Index: pod.index, Take: true})
 		}
 		return
 	}
-	grant := u.first.wants[0].grant
+	grant := u.pods[wanting].wants[0].grant
 	t := p.byGrant[grant]
 	if t == nil {
 		t = &turn{seats: grant.inUse.pods, license: grant.ledger.name, grant: grant.grant}
