@@ -86,7 +86,10 @@ type world struct {
 	nodeLabels map[string]string
 	// seats are changes to the ledger before anything else happens; nil gives each pod its seat.
 	seats []seats.Change
-	book  *fakeBook
+	// limits are the licence's in the ledger, names and amounts.
+	limits  []string
+	book    *fakeBook
+	bookErr error
 	// stale is what the cache has where that is not what the API server has.
 	stale *world
 	// unsynced and outOfTouch are a replica that knows nothing, or no news.
@@ -372,9 +375,8 @@ type fakeBook struct {
 // newBook gives each pod its seat, unless the world says otherwise.
 func (w *world) newBook(t *testing.T) *fakeBook {
 	t.Helper()
-	license := builders.License(licenseName).Obj()
-	license.UID, license.Generation = "license-uid", 3
-	b := &fakeBook{steps: w.steps, ledger: seats.Empty(license)}
+	license := builders.License(licenseName).Limits(w.limits...).UID("license-uid").Generation(3).Obj()
+	b := &fakeBook{steps: w.steps, ledger: seats.Empty(license), err: w.bookErr}
 	changes := w.seats
 	if changes == nil {
 		for _, p := range append(slices.Clone(w.more), w.pod) {
