@@ -102,8 +102,16 @@ func (r *PodReconciler) keepsWaiting(pod *corev1.Pod, labels map[string]string, 
 	return p.allocation == nil && !p.partial
 }
 
-// reconcileGated brings a pod with our gate a step further.
+// reconcileGated brings a pod with our gate a step further. Where somebody else has written it, it is tried again.
 func (r *PodReconciler) reconcileGated(ctx context.Context, pod *corev1.Pod, labels map[string]string, snapshot *entitlement.Snapshot) (ctrl.Result, error) {
+	result, err := r.stepGated(ctx, pod, labels, snapshot)
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: retryConflict}, nil
+	}
+	return result, err
+}
+
+func (r *PodReconciler) stepGated(ctx context.Context, pod *corev1.Pod, labels map[string]string, snapshot *entitlement.Snapshot) (ctrl.Result, error) {
 	name := client.ObjectKeyFromObject(pod)
 	if err := r.Seats.Interrupt.at(ctx, StepSeen, name); err != nil {
 		return ctrl.Result{}, err
@@ -135,10 +143,7 @@ func (r *PodReconciler) reconcileGated(ctx context.Context, pod *corev1.Pod, lab
 		return ctrl.Result{}, r.giveBackPartial(ctx, pod)
 	case p.state == seatInQueue || p.state == seatBehindGates:
 		if err := r.tellWaiting(ctx, pod, g.standing, p); err != nil {
-			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-				return ctrl.Result{RequeueAfter: time.Second}, nil // the cache is behind
-			}
-			return ctrl.Result{}, err
+			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
 	}
 	return r.untilChange(g), nil
@@ -161,7 +166,7 @@ func (r *PodReconciler) untilChange(g gated) ctrl.Result {
 
 // tellWaiting says on a waiting pod what it waits for, where that was asked for and is new.
 func (r *PodReconciler) tellWaiting(ctx context.Context, pod *corev1.Pod, s standing, p queuedPod) error {
-	if p.due == (verdict{}) || p.asked != p.due || p.due.alike(p.told) {
+	if p.due == (verdict{}) || p.asked == (verdict{}) || !p.due.alike(p.asked) || p.due.alike(p.told) {
 		return nil
 	}
 	c := s.says(p.due.reason, p.due.message, r.Clock.Now())

@@ -1,0 +1,322 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/internal/seats"
+	"modelrights.dev/modelrights/test/builders"
+)
+
+// seatsWorld is an API server without webhooks and kubelets, and operators that take the seats of pods and end them. Pods
+// come with the gate that the webhook would have given them.
+type seatsWorld struct {
+	foundWorld
+	env *envtest.Environment
+	// interrupt is what operators call at each step from now on.
+	interrupt atomic.Pointer[controllers.Interrupt]
+	count     int
+}
+
+func newSeatsWorld(ctx context.Context) *seatsWorld {
+	GinkgoHelper()
+	env := &envtest.Environment{}
+	// Directories that outlive the processes, so that these can be started again.
+	env.ControlPlane.GetAPIServer().CertDir = GinkgoT().TempDir()
+	env.ControlPlane.Etcd = &envtest.Etcd{DataDir: GinkgoT().TempDir()}
+	env.ControlPlane.GetAPIServer().Configure().Set("max-mutating-requests-inflight", "1000")
+	w := &seatsWorld{env: env}
+	w.config = startEnvironment(env)
+	DeferCleanup(env.Stop)
+	w.config.QPS, w.config.Burst = 2000, 4000
+	w.client = clientOf(w.config)
+	Expect(w.client.Create(ctx, builders.Namespace(operatorNamespace).Obj())).To(Succeed())
+	return w
+}
+
+// lead runs an operator that believes to lead, until stop is called or ctx ends.
+func (w *seatsWorld) lead(ctx context.Context, identity string) (stop func()) {
+	GinkgoHelper()
+	running, cancel := context.WithCancel(context.Background())
+	mgr, err := ctrl.NewManager(rest.CopyConfig(w.config), ctrl.Options{
+		Scheme:     testScheme,
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Logger:     GinkgoLogr,
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Transform: controllers.TrimPod}, &corev1.Node{}: {Transform: controllers.TrimNode}, &v1alpha1.ModelGrant{}: {Transform: controllers.TrimGrant},
+		}},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	log, err := audit.New(audit.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Identity: identity})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(mgr.Add(log)).To(Succeed())
+	store, err := rights.NewStore([]string{"registry.example.com/governed/**"}, mgr.GetCache(), mgr.GetAPIReader())
+	Expect(err).NotTo(HaveOccurred())
+	waitForSync, err := store.Watch(running, mgr.GetCache())
+	Expect(err).NotTo(HaveOccurred())
+	allocator := newAllocator(running, mgr, store)
+	allocator.TellRate = 400
+	allocator.Interrupt = func(ctx context.Context, step controllers.SeatStep, pod types.NamespacedName) error {
+		if f := w.interrupt.Load(); f != nil {
+			return (*f)(ctx, step, pod)
+		}
+		return nil
+	}
+	recorder, now := mgr.GetEventRecorder("modelrights-operator"), clock.RealClock{}
+	Expect((&controllers.PodReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: recorder, Clock: now, Seats: allocator,
+	}).SetupWithManager(mgr)).To(Succeed())
+	Expect((&controllers.SeatEndReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledgers: allocator.Ledgers, Book: allocator.Book,
+		Pods: controllers.NewSeatPods(now, allocator.Ledgers), Audit: log, Events: recorder, Clock: now,
+	}).SetupWithManager(running, mgr)).To(Succeed())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(running) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+	})
+	DeferCleanup(stop)
+	Expect(waitForSync(ctx)).To(Succeed())
+	return stop
+}
+
+// at has operators call f at each step, and nothing when the spec is over.
+func (w *seatsWorld) at(f controllers.Interrupt) {
+	w.interrupt.Store(&f)
+	DeferCleanup(func() { w.interrupt.Store(nil) })
+}
+
+// team makes a namespace with a licence of the same name for each of the limits, and a grant of each.
+func (w *seatsWorld) team(ctx context.Context, licenses ...func(*builders.LicenseBuilder)) (namespace string, names []string) {
+	GinkgoHelper()
+	w.count++
+	namespace = fmt.Sprintf("team-%d", w.count)
+	w.create(ctx, builders.Namespace(namespace).Obj())
+	for i, change := range licenses {
+		name := fmt.Sprintf("%s-%c", namespace, 'a'+i)
+		b := builders.License(name).Repository(modelOf(name))
+		change(b)
+		w.create(ctx, b.Obj(), builders.Grant(namespace, "grant-"+name, name).ServiceAccount("llm").Obj())
+		names = append(names, name)
+	}
+	return namespace, names
+}
+
+func modelOf(license string) string { return "registry.example.com/models/" + license }
+
+// pods limits a licence to so many.
+func pods(n int) func(*builders.LicenseBuilder) {
+	return func(b *builders.LicenseBuilder) { b.Limits("pods", fmt.Sprint(n)) }
+}
+
+// gatedPod is a pod of licences, as the webhook lets it in.
+func gatedPod(namespace, name string, licenses ...string) *builders.PodBuilder {
+	b := builders.Pod(namespace, name).ServiceAccount("llm").Gate()
+	for i, license := range licenses {
+		b.Container(fmt.Sprintf("c%d", i), modelOf(license)+":1")
+	}
+	return b
+}
+
+// createAll creates many objects at a time.
+func (w *seatsWorld) createAll(ctx context.Context, objects []*corev1.Pod) {
+	GinkgoHelper()
+	var group errgroup.Group
+	group.SetLimit(16)
+	for _, o := range objects {
+		group.Go(func() error { return w.client.Create(ctx, o) })
+	}
+	Expect(group.Wait()).To(Succeed())
+}
+
+// ledger is a licence's ledger as it is stored; an empty one where there is none.
+func (w *seatsWorld) ledger(ctx context.Context, license string) *seats.Ledger {
+	GinkgoHelper()
+	var stored v1alpha1.ModelSeats
+	if err := w.client.Get(ctx, client.ObjectKey{Name: license}, &stored); client.IgnoreNotFound(err) == nil && err != nil {
+		return seats.Empty(builders.License(license).Obj())
+	} else {
+		Expect(err).NotTo(HaveOccurred())
+	}
+	ledger, err := seats.Decode(&stored)
+	Expect(err).NotTo(HaveOccurred())
+	return ledger
+}
+
+// stored lists the pods of a namespace.
+func (w *seatsWorld) stored(ctx context.Context, namespace string) []corev1.Pod {
+	GinkgoHelper()
+	var list corev1.PodList
+	Expect(w.client.List(ctx, &list, client.InNamespace(namespace))).To(Succeed())
+	return list.Items
+}
+
+func waits(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.SeatGate })
+}
+
+func over(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// started are the pods of a namespace without a gate that have not ended.
+func (w *seatsWorld) started(ctx context.Context, namespace string) []*corev1.Pod {
+	GinkgoHelper()
+	var started []*corev1.Pod
+	for _, pod := range w.stored(ctx, namespace) {
+		if !waits(&pod) && !over(&pod) {
+			started = append(started, &pod)
+		}
+	}
+	return started
+}
+
+// ends has a pod end as kubelet would say it.
+func (w *seatsWorld) ends(ctx context.Context, pods ...*corev1.Pod) {
+	GinkgoHelper()
+	for _, pod := range pods {
+		before := client.StrategicMergeFrom(pod.DeepCopy())
+		pod.Status.Phase = corev1.PodSucceeded
+		Expect(w.client.Status().Patch(ctx, pod, before)).To(Succeed())
+	}
+}
+
+// bind puts a pod on a node as the scheduler does.
+func (w *seatsWorld) bind(ctx context.Context, pod *corev1.Pod, node string) {
+	GinkgoHelper()
+	Expect(w.client.SubResource("binding").Create(ctx, pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}})).To(Succeed())
+}
+
+// seatsMatch waits until exactly the pods that have started hold a seat, n of them, and returns them.
+func (w *seatsWorld) seatsMatch(ctx context.Context, namespace string, n int, licenses ...string) (started []*corev1.Pod) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		started = w.started(ctx, namespace)
+		g.Expect(started).To(HaveLen(n))
+		for _, license := range licenses {
+			g.Expect(holdersOf(w.ledger(ctx, license))).To(ConsistOf(uidsOf(started)))
+		}
+	}).WithContext(ctx).WithTimeout(20 * time.Second).WithPolling(50 * time.Millisecond).Should(Succeed())
+	return started
+}
+
+func holdersOf(l *seats.Ledger) []types.UID {
+	uids := []types.UID{}
+	for _, h := range l.Holders() {
+		uids = append(uids, h.Pod)
+	}
+	return uids
+}
+
+func uidsOf(pods []*corev1.Pod) []types.UID {
+	uids := []types.UID{}
+	for _, p := range pods {
+		uids = append(uids, p.UID)
+	}
+	return uids
+}
+
+// watchman looks at each state of a ledger and of a namespace's pods, and notes where there are too many.
+type watchman struct {
+	mu      sync.Mutex
+	against []string
+	most    int
+}
+
+// guard watches that never more than limit pods hold a seat, and that no pod has lost its gate without one, until the spec
+// is over.
+func (w *seatsWorld) guard(namespace, license string, limit int) *watchman {
+	GinkgoHelper()
+	c, err := client.NewWithWatch(w.config, client.Options{Scheme: testScheme})
+	Expect(err).NotTo(HaveOccurred())
+	g := &watchman{}
+	running, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for running.Err() == nil {
+			g.look(running, c, namespace, license, limit)
+			select {
+			case <-running.Done():
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	DeferCleanup(func() {
+		stop()
+		<-done
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		Expect(g.against).To(BeEmpty())
+	})
+	return g
+}
+
+// look reads pods first: whoever has lost its gate by then is in the ledger that is read after it, unless it has ended.
+func (g *watchman) look(ctx context.Context, c client.Client, namespace, license string, limit int) {
+	var list corev1.PodList
+	var stored v1alpha1.ModelSeats
+	if c.List(ctx, &list, client.InNamespace(namespace)) != nil || c.Get(ctx, client.ObjectKey{Name: license}, &stored) != nil {
+		return
+	}
+	ledger, err := seats.Decode(&stored)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil {
+		g.against = append(g.against, err.Error())
+		return
+	}
+	g.most = max(g.most, ledger.Len())
+	if ledger.Len() > limit {
+		g.against = append(g.against, fmt.Sprintf("%d pods hold seats", ledger.Len()))
+	}
+	var started []*corev1.Pod
+	for i := range list.Items {
+		if pod := &list.Items[i]; !waits(pod) && !over(pod) && pod.DeletionTimestamp == nil {
+			started = append(started, pod)
+		}
+	}
+	if len(started) > limit {
+		g.against = append(g.against, fmt.Sprintf("%d pods have started", len(started)))
+	}
+	for _, pod := range started {
+		if _, ok := ledger.Holder(pod.UID); ok {
+			continue
+		}
+		var now corev1.Pod // it may have ended since
+		if c.Get(ctx, client.ObjectKeyFromObject(pod), &now) == nil && now.UID == pod.UID && !over(&now) && now.DeletionTimestamp == nil {
+			g.against = append(g.against, fmt.Sprintf("pod %s has started without a seat", pod.Name))
+		}
+	}
+}
+
+func (g *watchman) peak() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.most
+}
