@@ -38,8 +38,11 @@ var errMalformed = errors.New("malformed")
 
 // appendLine writes a holder; places are those in the encoded tables.
 func appendLine(to []byte, h *holder, grant, amount, node int32) []byte {
-	uid, _ := encodeUID(h.pod)
-	to = append(to, uid...)
+	if raw, ok := parseUUID(h.pod); ok {
+		to = base64.RawURLEncoding.AppendEncode(to, raw[:])
+	} else {
+		to = append(append(to, textUID), h.pod...)
+	}
 	flags := int64(h.kind) + 3*int64(h.confinement)
 	if h.released {
 		flags += 9
@@ -86,23 +89,14 @@ func parseLine(line string) (holder, error) {
 		return holder{}, err
 	}
 	h := holder{pod: pod, node: -1}
-	var flags int64
-	for _, f := range []struct {
-		text string
-		max  int64
-		to   func(int64)
-	}{
-		{fields[1], maxGrants - 1, func(n int64) { h.grant = int32(n) }},
-		{fields[2], maxAmounts - 1, func(n int64) { h.amount = int32(n) }},
-		{fields[3], 35, func(n int64) { flags = n }},
-		{fields[4], math.MaxInt64 >> 16, func(n int64) { h.since = n }},
-	} {
-		n, err := number(f.text, f.max)
-		if err != nil {
+	var numbers [4]int64
+	for i, most := range [...]int64{maxGrants - 1, maxAmounts - 1, 35, math.MaxInt64 >> 16} {
+		if numbers[i], err = number(fields[1+i], most); err != nil {
 			return holder{}, err
 		}
-		f.to(n)
 	}
+	h.grant, h.amount, h.since = int32(numbers[0]), int32(numbers[1]), numbers[3]
+	flags := numbers[2]
 	h.kind, h.confinement = uint8(flags%3), confinement(flags/3%3)
 	h.released, h.wiped = flags/9%2 == 1, flags/18 == 1
 	if fields[5] != "" {
@@ -112,18 +106,15 @@ func parseLine(line string) (holder, error) {
 		}
 		h.node = int32(n)
 	}
-	for _, f := range []struct {
-		text string
-		to   *int64
-	}{{fields[6], &h.until}, {fields[7], &h.surgeUntil}, {fields[8], &h.meteredFrom}} {
-		if f.text == "" {
+	for i, to := range [...]*int64{&h.until, &h.surgeUntil, &h.meteredFrom} {
+		if fields[6+i] == "" {
 			continue
 		}
-		n, err := number(f.text, math.MaxInt64>>16)
+		n, err := number(fields[6+i], math.MaxInt64>>16)
 		if err != nil {
 			return holder{}, err
 		}
-		*f.to = h.since + n
+		*to = h.since + n
 	}
 	return h, nil
 }
@@ -136,44 +127,65 @@ func number(text string, most int64) (int64, error) {
 	return int64(n), nil
 }
 
-// encodeUID writes a UUID in 22 bytes, and other short UIDs as they are; false for what a line cannot hold.
-func encodeUID(pod types.UID) (string, bool) {
-	if len(pod) == 36 && pod[8] == '-' && pod[13] == '-' && pod[18] == '-' && pod[23] == '-' {
-		var hexed [32]byte
-		copy(hexed[0:], pod[0:8])
-		copy(hexed[8:], pod[9:13])
-		copy(hexed[12:], pod[14:18])
-		copy(hexed[16:], pod[19:23])
-		copy(hexed[20:], pod[24:36])
-		var raw [16]byte
-		if _, err := hex.Decode(raw[:], hexed[:]); err == nil && formatUUID(raw) == pod {
-			return base64.RawURLEncoding.EncodeToString(raw[:]), true
+// storable reports whether a line can hold a UID: a UUID in 22 bytes, and other short UIDs, which the API server does not
+// make, as they are.
+func storable(pod types.UID) bool {
+	_, uuid := parseUUID(pod)
+	return uuid || plain(pod)
+}
+
+func plain(pod types.UID) bool {
+	return pod != "" && len(pod) <= maxUID && !strings.ContainsFunc(string(pod), notPlain)
+}
+
+// maxUID bounds UIDs that are not UUIDs.
+const maxUID = 21
+
+// parseUUID reads a UUID as the API server writes it.
+func parseUUID(pod types.UID) (raw [16]byte, ok bool) {
+	if len(pod) != 36 || pod[8] != '-' || pod[13] != '-' || pod[18] != '-' || pod[23] != '-' {
+		return raw, false
+	}
+	for i, at := range [16]int{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34} {
+		high, low := hexDigit(pod[at]), hexDigit(pod[at+1])
+		if high < 0 || low < 0 {
+			return raw, false
 		}
+		raw[i] = byte(high<<4 | low)
 	}
-	if pod == "" || len(pod) > maxUID || strings.ContainsFunc(string(pod), notPlain) {
-		return "", false
+	return raw, true
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
 	}
-	return string(textUID) + string(pod), true
+	return -1
 }
 
 func notPlain(r rune) bool { return r <= ' ' || r > '~' || r == ',' || r == '"' || r == '\\' }
 
 func decodeUID(text string) (types.UID, error) {
-	if plain, ok := strings.CutPrefix(text, string(textUID)); ok {
-		if encoded, ok := encodeUID(types.UID(plain)); !ok || encoded != text {
+	if pod, ok := strings.CutPrefix(text, string(textUID)); ok {
+		if !plain(types.UID(pod)) {
 			return "", fmt.Errorf("%w: %q is no UID", errMalformed, text)
 		}
-		return types.UID(plain), nil
+		return types.UID(pod), nil
 	}
-	var raw [16]byte
+	var raw [18]byte
 	if len(text) != 22 {
 		return "", fmt.Errorf("%w: %q is no UID", errMalformed, text)
 	}
-	if n, err := base64.RawURLEncoding.Strict().Decode(raw[:], []byte(text)); err != nil || n != 16 {
+	if n, err := strict.Decode(raw[:], []byte(text)); err != nil || n != 16 {
 		return "", fmt.Errorf("%w: %q is no UID", errMalformed, text)
 	}
-	return formatUUID(raw), nil
+	return formatUUID([16]byte(raw[:16])), nil
 }
+
+var strict = base64.RawURLEncoding.Strict()
 
 func formatUUID(raw [16]byte) types.UID {
 	var out [36]byte

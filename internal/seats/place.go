@@ -51,6 +51,9 @@ func (p *planner) rollback(mark int) {
 	p.undo = p.undo[:mark]
 }
 
+// spareBytes is what a holder may add to the tables of a ledger.
+const spareBytes = 2000
+
 // placeAll plans the seats of all pods of a unit, or says what stands in the way.
 func (p *planner) placeAll(u *unit) *block {
 	for _, pod := range u.pods {
@@ -74,7 +77,7 @@ func (p *planner) place(pod *planPod) *block {
 		if pl.ledger == nil {
 			return &block{reason: v1alpha1.ReasonWaitingForSeat, grant: pg}
 		}
-		if pl.holders >= v1alpha1.MaxSeatHolders || pl.ledger.full(pg.grant, w.of) {
+		if pl.holders >= v1alpha1.MaxSeatHolders || (pl.holders+1)*lineBytes+pl.tables+spareBytes > maxBytes {
 			return &block{reason: v1alpha1.ReasonLedgerFull, grant: pg, lack: corev1.ResourcePods}
 		}
 		s := step{grant: pg, of: w.of}

@@ -34,6 +34,7 @@ type planLedger struct {
 	nodesBefore int64 // in use by holders
 	hasNodes    bool  // there are nodes that a pod can be confined to
 	holders     int
+	tables      int // bytes
 	grants      map[Grant]*planGrant
 	// hasHead is true once a pod keeps all that it wants.
 	hasHead bool
@@ -121,7 +122,7 @@ func (p *planner) ledger(name string) *planLedger {
 	pl := &planLedger{name: name, ledger: p.in.Ledgers[name], grants: map[Grant]*planGrant{}}
 	if l := pl.ledger; l != nil {
 		pl.inUse, pl.nodes, pl.holders = l.inUse.clone(), l.nodesInUse(), len(l.holders)
-		pl.nodesBefore = pl.nodes
+		pl.nodesBefore, pl.tables = pl.nodes, l.tablesBytes()
 		pl.hasNodes = pl.nodes > int64(l.reserved)
 	}
 	p.ledgers[name] = pl

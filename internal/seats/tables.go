@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/types"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
@@ -301,13 +300,4 @@ func (l *Ledger) names(s *nodeSet) []string {
 	}
 	slices.SortFunc(out, cmp.Compare)
 	return out
-}
-
-// maxUID bounds UIDs that are not UUIDs, which the API server never makes.
-const maxUID = 21
-
-// storable reports whether a line can hold the UID.
-func storable(pod types.UID) bool {
-	_, ok := encodeUID(pod)
-	return ok
 }
