@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -116,6 +117,13 @@ func (w *keyWorld) seat(ctx context.Context, pod *corev1.Pod, license string) {
 	for _, result := range results {
 		Expect(result.OK()).To(BeTrue(), "%+v", result)
 	}
+}
+
+// label sets the region of a node.
+func (w *keyWorld) label(ctx context.Context, node, region string) {
+	GinkgoHelper()
+	patch := fmt.Sprintf(`{"metadata":{"labels":{"region":%q}}}`, region)
+	Expect(w.client.Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}, client.RawPatch("application/merge-patch+json", []byte(patch)))).To(Succeed())
 }
 
 // holder is the seat of a pod as the API server has it.
