@@ -95,8 +95,8 @@ func (p *podValidator) update(req *admission.Request, old, pod *corev1.Pod) eval
 	changed := entitlement.ChangesAnything(&old.Spec, &pod.Spec)
 	going := pod.DeletionTimestamp != nil // The API server binds it to no node any more.
 	ungated := !going && entitlement.RemovesGate(&old.Spec, &pod.Spec) && req.UserInfo.Username != p.operator
-	resized := !going && entitlement.Resizes(&old.Spec, &pod.Spec)
-	if !changed && !ungated && !(resized && p.holds(pod)) {
+	resized := !going && entitlement.Resizes(&old.Spec, &pod.Spec) && p.holds(pod)
+	if !changed && !ungated && !resized {
 		return nil
 	}
 	return func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
