@@ -130,7 +130,7 @@ func (a *SeatAllocator) round(ctx context.Context, enqueue func(types.Namespaced
 	for _, pod := range scene.unseated {
 		enqueue(pod, true)
 	}
-	if len(scene.waiting) == 0 {
+	if len(scene.waiting)+len(scene.resumed)+len(scene.partial) == 0 {
 		return scene.left, nil
 	}
 	chosen, partial := a.plan(scene)

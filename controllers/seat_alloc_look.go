@@ -20,10 +20,11 @@ type allocScene struct {
 	licenses map[string]*v1alpha1.ModelLicense
 	ledgers  map[string]*seats.Ledger
 	limits   map[string]bool
-	// waiting are the pods that can be planned, surges by what right each may surge in a licence.
-	waiting []queuedPod
-	surges  map[types.UID][]types.UID
-	groups  []seats.GroupState
+	// waiting are the pods that can be planned, surges the pods that each of them replaces. Resumed are those that have all
+	// their seats already, since an operator ended before it let them go.
+	waiting, resumed []queuedPod
+	surges           map[types.UID][]types.UID
+	groups           []seats.GroupState
 	// unseated are pods that run and are to hold a seat, and do not; partial hold seats that they are to give back.
 	unseated, partial []types.NamespacedName
 	// left are the licences that are left out for now.
@@ -65,10 +66,15 @@ func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) 
 	}
 	a.Queue.queued(s)
 	s.waiting = slices.DeleteFunc(s.waiting, func(p queuedPod) bool {
-		if !a.mustGiveBack(&p) {
+		usable, others := a.holds(&p)
+		switch {
+		case usable+others == 0:
 			return false
+		case usable == len(p.needs) && others == 0:
+			s.resumed = append(s.resumed, p)
+		default:
+			s.partial = append(s.partial, p.name)
 		}
-		s.partial = append(s.partial, p.name)
 		return true
 	})
 	return s
@@ -94,23 +100,21 @@ func (a *SeatAllocator) seen(license string, ledger *seats.Ledger, now time.Time
 	return true
 }
 
-// mustGiveBack says whether a waiting pod holds a seat that it cannot start with: of another licence or another grant than
-// it needs, or one that somebody is about to give back.
-func (a *SeatAllocator) mustGiveBack(p *queuedPod) bool {
+// holds counts the seats that a waiting pod holds: those that it needs, and others, with which it cannot start: of another
+// licence or another grant than it needs, or one that somebody is about to give back.
+func (a *SeatAllocator) holds(p *queuedPod) (usable, others int) {
 	for _, license := range a.Ledgers.LicensesOf(p.uid) {
-		i := slices.IndexFunc(p.needs, func(n seatNeed) bool { return n.license.Name == license })
-		if i < 0 {
-			return true
-		}
 		ledger := a.Ledgers.Ledger(license)
-		if ledger == nil {
-			continue
-		}
-		if h, ok := ledger.Holder(p.uid); ok && (h.Grant.UID != p.needs[i].grant.UID || !h.Until.IsZero()) {
-			return true
+		i := slices.IndexFunc(p.needs, func(n seatNeed) bool { return n.license.Name == license })
+		if i < 0 || ledger == nil {
+			others++
+		} else if h, ok := ledger.Holder(p.uid); ok && h.Grant.UID == p.needs[i].grant.UID && h.Until.IsZero() {
+			usable++
+		} else if ok {
+			others++
 		}
 	}
-	return false
+	return usable, others
 }
 
 // unseated lists the pods that run under a licence and do not hold their seat by its ledger.

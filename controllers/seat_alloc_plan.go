@@ -12,8 +12,8 @@ import (
 // defaultSurgePeriod is that of terms.surge.period.
 const defaultSurgePeriod = 10 * time.Minute
 
-// plan decides who takes seats now, and says what the others are to be told. Partial are pods that hold some of their
-// seats and cannot have the others now, so that they give back those they hold.
+// plan decides who takes seats now, and says what the others are to be told. Partial are pods that hold some seats and not
+// all that they need, and so give back those they hold.
 func (a *SeatAllocator) plan(s *allocScene) (chosen []queuedPod, partial []types.NamespacedName) {
 	in := seats.PlanInput{Now: s.now, Ledgers: s.ledgers, Groups: s.groups, PodName: a.Queue.nameOf, Waiting: make([]seats.Waiting, len(s.waiting))}
 	for i := range s.waiting {
@@ -26,7 +26,7 @@ func (a *SeatAllocator) plan(s *allocScene) (chosen []queuedPod, partial []types
 			})
 		}
 	}
-	partial = s.partial
+	chosen = s.resumed
 	for _, allocation := range seats.Plan(in) {
 		p := s.waiting[allocation.Index]
 		if allocation.Take {
@@ -34,12 +34,9 @@ func (a *SeatAllocator) plan(s *allocScene) (chosen []queuedPod, partial []types
 			continue
 		}
 		a.Queue.owe(p.uid, verdict{reason: allocation.Reason, message: allocation.Message, position: allocation.Position}, s.now)
-		if len(a.Ledgers.LicensesOf(p.uid)) > 0 {
-			partial = append(partial, p.name)
-		}
 	}
-	a.Queue.givesBack(partial)
-	return chosen, partial
+	a.Queue.givesBack(s.partial)
+	return chosen, s.partial
 }
 
 // surgeFor is by what right a pod may surge under a licence; nil where it may not.
