@@ -216,7 +216,8 @@ func (r *CopyReconciler) stand(pod *corev1.Pod, namespaceLabels map[string]strin
 			}
 		}
 	}
-	subject := entitlement.Pod{Namespace: pod.Namespace, NamespaceLabels: namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec}
+	// What the pod runs it has begun: it is in its licences' grace periods as long as there are such.
+	subject := entitlement.Pod{Namespace: pod.Namespace, NamespaceLabels: namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec, Held: true}
 	decided := entitlement.DecidePod(subject, snapshot, r.Clock.Now())
 	names := make([]string, 0, len(byLicense))
 	for name := range byLicense {
