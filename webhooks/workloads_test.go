@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 
+	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/workloads"
 	"modelrights.dev/modelrights/test/builders"
 )
@@ -224,6 +225,18 @@ func TestWorkloadWarningsAreBounded(t *testing.T) {
 	}
 	if n := len(denied.Result.Details.Causes); n > maxCauses {
 		t.Errorf("%d causes", n)
+	}
+}
+
+// TestToleratedWorkloads: of pods that will be admitted without being entitled it is told where the licence asks for it.
+func TestToleratedWorkloads(t *testing.T) {
+	for mode, want := range map[v1alpha1.EnforcementMode]string{
+		v1alpha1.EnforcementEnforce: "denied", v1alpha1.EnforcementWarn: "warned", v1alpha1.EnforcementAudit: "allowed",
+	} {
+		license := code().Enforcement(mode).Obj()
+		response := workloadHook(t, knows(t, license), false).Handle(context.Background(), apply(t, deployment("llm", codeImage), ""))
+		says := map[string]string{"denied": "[NoGrant]", "warned": "not entitled, and admitted all the same [NoGrant]"}[want]
+		checkAnswer(t, response, want, says)
 	}
 }
 
