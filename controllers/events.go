@@ -52,9 +52,9 @@ func copyEvent(recorder events.EventRecorder, reason v1alpha1.Reason, about, rel
 	recorder.Eventf(about, related, corev1.EventTypeWarning, string(reason), action, "%s", bounded(note))
 }
 
-// seatEndedEvent says on a licence that a seat ended of which nothing proves that its pod did.
-func seatEndedEvent(recorder events.EventRecorder, license runtime.Object, note string) {
-	recorder.Eventf(license, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonSeatEnded), actionReconcile, "%s", bounded(note))
+// seatEndedEvent says on a licence that a pod's seat ended though nothing proves that the pod did.
+func seatEndedEvent(recorder events.EventRecorder, license, pod runtime.Object, note string) {
+	recorder.Eventf(license, pod, corev1.EventTypeWarning, string(v1alpha1.ReasonSeatEnded), actionReconcile, "%s", bounded(note))
 }
 
 func bounded(note string) string {

@@ -298,11 +298,11 @@ func (p *seatPass) tell(results []seats.Result) {
 			continue
 		}
 		if unproven++; unproven <= maxSeatEvents {
-			seatEndedEvent(p.r.Events, p.license, fmt.Sprintf("the seat of %s ended: %s", holderName(h, end.Object), end.Message))
+			seatEndedEvent(p.r.Events, p.license, holderRef(h, end.Object), fmt.Sprintf("the seat of %s ended: %s", holderName(h, end.Object), end.Message))
 		}
 	}
 	if more := unproven - maxSeatEvents; more > 0 {
-		seatEndedEvent(p.r.Events, p.license, fmt.Sprintf("so did the seats of %d more pods, as the audit log lists", more))
+		seatEndedEvent(p.r.Events, p.license, nil, fmt.Sprintf("so did the seats of %d more pods, as the audit log lists", more))
 	}
 }
 
@@ -316,6 +316,14 @@ func holderName(h seats.Holder, pod *corev1.Pod) string {
 		name += " on node " + h.Node
 	}
 	return name
+}
+
+// holderRef is the pod that an Event speaks of. Events about one pod each are not taken for the same.
+func holderRef(h seats.Holder, pod *corev1.Pod) *corev1.Pod {
+	if pod != nil {
+		return pod
+	}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: h.Grant.Namespace, UID: h.Pod}}
 }
 
 // closedEntry is what is told of a ledger before it is removed; used is false where there is nothing to tell.

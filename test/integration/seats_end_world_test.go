@@ -1,0 +1,264 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/seatbook"
+	"modelrights.dev/modelrights/internal/seats"
+	"modelrights.dev/modelrights/test/builders"
+)
+
+// endWorld is an API server without kubelets, and the part of an operator that ends seats and tells of them. Specs take
+// the seats, and set the clock.
+type endWorld struct {
+	config *rest.Config
+	client client.Client
+	book   *seatbook.Book
+	clock  *clocktesting.FakePassiveClock
+	queue  *waitingSeats
+	stop   func()
+}
+
+// waitingSeats is what waits, by licence.
+type waitingSeats struct {
+	mu        sync.Mutex
+	byLicense map[string]map[seats.Grant]controllers.WaitingSeats
+}
+
+func (w *waitingSeats) Waiting(license string) map[seats.Grant]controllers.WaitingSeats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.byLicense[license])
+}
+
+func (w *waitingSeats) set(license string, grant seats.Grant, waiting controllers.WaitingSeats) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.byLicense[license] = map[seats.Grant]controllers.WaitingSeats{grant: waiting}
+}
+
+func newEndWorld(ctx context.Context) *endWorld {
+	GinkgoHelper()
+	env := &envtest.Environment{}
+	w := &endWorld{
+		config: startEnvironment(env), clock: clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second)),
+		queue: &waitingSeats{byLicense: map[string]map[seats.Grant]controllers.WaitingSeats{}},
+	}
+	DeferCleanup(env.Stop)
+	var err error
+	w.client, err = client.New(w.config, client.Options{Scheme: testScheme})
+	Expect(err).NotTo(HaveOccurred())
+	w.book = seatbook.New(seatbook.Options{Client: w.client, Reader: w.client})
+	Expect(w.client.Create(ctx, builders.Namespace("ml").Obj())).To(Succeed())
+	w.begin(ctx)
+	DeferCleanup(func() { w.stop() })
+	return w
+}
+
+// begin runs an operator, until stop is called.
+func (w *endWorld) begin(ctx context.Context) {
+	GinkgoHelper()
+	mgr, err := ctrl.NewManager(w.config, ctrl.Options{
+		Scheme:     testScheme,
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Logger:     GinkgoLogr,
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Transform: controllers.TrimPod}, &corev1.Node{}: {Transform: controllers.TrimNode}, &v1alpha1.ModelGrant{}: {Transform: controllers.TrimGrant},
+		}},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	running, cancel := context.WithCancel(context.Background())
+	log, err := audit.New(audit.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Identity: "test", Linger: 10 * time.Millisecond})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(mgr.Add(log)).To(Succeed())
+	view := seatbook.NewView()
+	waitForSync, err := view.Watch(running, mgr.GetCache())
+	Expect(err).NotTo(HaveOccurred())
+	pods := controllers.NewSeatPods(w.clock, view)
+	Expect((&controllers.SeatEndReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledgers: view,
+		Book: seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader()}), Pods: pods,
+		Audit: log, Events: mgr.GetEventRecorder("modelrights-operator"), Clock: w.clock, Pause: 20 * time.Millisecond,
+	}).SetupWithManager(running, mgr)).To(Succeed())
+	Expect((&controllers.SeatStatusReconciler{Client: mgr.GetClient(), Ledgers: view, Queue: w.queue, Pods: pods, Clock: w.clock}).SetupWithManager(mgr)).To(Succeed())
+	// Who else writes statuses of grants writes them whole.
+	Expect((&controllers.GrantReconciler{Client: mgr.GetClient(), Audit: log, Events: mgr.GetEventRecorder("modelrights-operator"), Clock: w.clock}).SetupWithManager(running, mgr)).To(Succeed())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(running) }()
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+	})
+	Expect(waitForSync(ctx)).To(Succeed())
+}
+
+// pass lets time go by.
+func (w *endWorld) pass(d time.Duration) { w.clock.SetTime(w.clock.Now().Add(d)) }
+
+// license creates a licence, and its grant chat-NAME in namespace ml.
+func (w *endWorld) license(ctx context.Context, b *builders.LicenseBuilder) (*v1alpha1.ModelLicense, *v1alpha1.ModelGrant) {
+	GinkgoHelper()
+	license := b.Repository("registry.example.com/models/chat").Obj()
+	Expect(w.client.Create(ctx, license)).To(Succeed())
+	grant := builders.Grant("ml", "chat-"+license.Name, license.Name).ServiceAccount("llm").Obj()
+	Expect(w.client.Create(ctx, grant)).To(Succeed())
+	return license, grant
+}
+
+func (w *endWorld) pod(ctx context.Context, b *builders.PodBuilder) *corev1.Pod {
+	GinkgoHelper()
+	pod := b.Container("main", "registry.example.com/models/chat:v1").Obj()
+	Expect(w.client.Create(ctx, pod)).To(Succeed())
+	return pod
+}
+
+func (w *endWorld) node(ctx context.Context, name string) *corev1.Node {
+	GinkgoHelper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	Expect(w.client.Create(ctx, node)).To(Succeed())
+	return w.kubelet(ctx, node, corev1.ConditionTrue)
+}
+
+// kubelet has the node's controller say whether its kubelet was heard of.
+func (w *endWorld) kubelet(ctx context.Context, node *corev1.Node, ready corev1.ConditionStatus) *corev1.Node {
+	GinkgoHelper()
+	before := client.MergeFrom(node.DeepCopy())
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready, LastTransitionTime: metav1.NewTime(w.clock.Now())}}
+	Expect(w.client.Status().Patch(ctx, node, before)).To(Succeed())
+	return node
+}
+
+// phase has a pod's kubelet say how far it is.
+func (w *endWorld) phase(ctx context.Context, pod *corev1.Pod, phase corev1.PodPhase) {
+	GinkgoHelper()
+	before := client.MergeFrom(pod.DeepCopy())
+	pod.Status.Phase = phase
+	Expect(w.client.Status().Patch(ctx, pod, before)).To(Succeed())
+}
+
+// do changes the ledger of a licence.
+func (w *endWorld) do(ctx context.Context, license *v1alpha1.ModelLicense, changes ...seats.Change) {
+	GinkgoHelper()
+	doing, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	results, err := w.book.Do(doing, license.Name, changes...)
+	Expect(err).NotTo(HaveOccurred())
+	for i, result := range results {
+		Expect(result.OK()).To(BeTrue(), "%T: %s", changes[i], result.Message)
+	}
+}
+
+// take takes a seat for a pod.
+func (w *endWorld) take(ctx context.Context, license *v1alpha1.ModelLicense, grant *v1alpha1.ModelGrant, pod *corev1.Pod) {
+	GinkgoHelper()
+	w.do(ctx, license, seats.Limit{License: license}, seats.Take{
+		Pod: pod.UID, Grant: grantOf(grant), Amount: corev1.ResourceList{}, Generation: license.Generation, Since: w.clock.Now(),
+	})
+}
+
+// release takes a seat for a pod, and has its key released.
+func (w *endWorld) release(ctx context.Context, license *v1alpha1.ModelLicense, grant *v1alpha1.ModelGrant, pod *corev1.Pod) {
+	GinkgoHelper()
+	w.take(ctx, license, grant, pod)
+	w.do(ctx, license, seats.Release{Pod: pod.UID, Node: pod.Spec.NodeName})
+}
+
+func grantOf(grant *v1alpha1.ModelGrant) seats.Grant {
+	return seats.Grant{Namespace: grant.Namespace, Name: grant.Name, UID: grant.UID}
+}
+
+// force deletes a pod's object, whatever becomes of its containers.
+func (w *endWorld) force(ctx context.Context, pod *corev1.Pod) {
+	GinkgoHelper()
+	Expect(w.client.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+}
+
+// ledger reads the ledger of a licence; nil where there is none.
+func (w *endWorld) ledger(ctx context.Context, license *v1alpha1.ModelLicense) *seats.Ledger {
+	GinkgoHelper()
+	var stored v1alpha1.ModelSeats
+	if err := w.client.Get(ctx, client.ObjectKeyFromObject(license), &stored); err != nil {
+		Expect(client.IgnoreNotFound(err)).To(Succeed())
+		return nil
+	}
+	ledger, err := seats.Decode(&stored)
+	Expect(err).NotTo(HaveOccurred())
+	return ledger
+}
+
+// seat says what the ledger says of a pod: none, held, on NODE, until DURATION from now; with a + where its key was released.
+func (w *endWorld) seat(ctx context.Context, license *v1alpha1.ModelLicense, pod types.UID) func() string {
+	return func() string {
+		GinkgoHelper()
+		ledger := w.ledger(ctx, license)
+		if ledger == nil {
+			return "no ledger"
+		}
+		h, ok := ledger.Holder(pod)
+		switch {
+		case !ok:
+			return "none"
+		case !h.Until.IsZero():
+			return "until " + h.Until.Sub(w.clock.Now().Truncate(time.Second)).String()
+		case h.Node != "":
+			return "on " + h.Node
+		}
+		return "held"
+	}
+}
+
+// ends lists the ends of seats that the audit log tells of, of a licence: POD REASON SECONDS.
+func (w *endWorld) ends(ctx context.Context, license *v1alpha1.ModelLicense) func() []string {
+	return func() []string {
+		GinkgoHelper()
+		told, ids := []string{}, map[string]bool{}
+		for e, err := range audit.Entries(ctx, w.client, 0) {
+			Expect(err).NotTo(HaveOccurred())
+			if e.Entry.Type == audit.SeatEnded && e.Entry.License.UID == string(license.UID) && !ids[e.Entry.ID] {
+				told = append(told, fmt.Sprintf("%s %s %d", e.Entry.Pod.Name, e.Entry.Reason, e.Entry.Seconds))
+				ids[e.Entry.ID] = true
+			}
+		}
+		return told
+	}
+}
+
+// events lists the Events SeatEnded about a licence.
+func (w *endWorld) events(ctx context.Context, license *v1alpha1.ModelLicense) func() []string {
+	return func() []string {
+		GinkgoHelper()
+		var list eventsv1.EventList
+		Expect(w.client.List(ctx, &list)).To(Succeed())
+		notes := []string{}
+		for _, e := range list.Items {
+			if e.Regarding.UID == license.UID && e.Reason == string(v1alpha1.ReasonSeatEnded) {
+				notes = append(notes, e.Note)
+			}
+		}
+		return notes
+	}
+}
