@@ -46,11 +46,11 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Help: "Calls to renew the lease of a key, by verdict and, where it was not renewed, reason.",
 		}, []string{"verdict", "reason"}),
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "modelrights_node_reports_total",
+			Name: "modelrights_keyservice_reports_total",
 			Help: "Reports of nodes that a key is gone, by event and, where the report was not taken, reason.",
 		}, []string{"event", "reason"}),
 		revocation: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "modelrights_revocation_wipe_seconds",
+			Name:    "modelrights_keyservice_wipe_report_seconds",
 			Help:    "Time from the revocation of a pod's licence until its key was wiped on the node.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600},
 		}),

@@ -238,7 +238,7 @@ func TestWiped(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, family := range families {
-		if family.GetName() == "modelrights_revocation_wipe_seconds" {
+		if family.GetName() == "modelrights_keyservice_wipe_report_seconds" {
 			if h := family.GetMetric()[0].GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 1 {
 				t.Errorf("%d revocations in %v s, want 1 in 1 s", h.GetSampleCount(), h.GetSampleSum())
 			}
