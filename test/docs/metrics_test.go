@@ -89,7 +89,7 @@ func addMetrics(t *testing.T, path string, declared map[string]metric) {
 		if kind[2] == "Vec" {
 			m.Labels = strings.Join(texts(t, call.Args[1]), ", ")
 		}
-		declared[nameOf(t, path, call.Args[0])] = m
+		declare(t, path, nameOf(t, path, call.Args[0]), m, declared)
 		return true
 	})
 }
@@ -105,7 +105,16 @@ func addDescribed(t *testing.T, path string, call *ast.CallExpr, declared map[st
 	if strings.HasSuffix(names[0], "_total") {
 		m.Type = "counter"
 	}
-	declared[names[0]] = m
+	declare(t, path, names[0], m, declared)
+}
+
+// declare takes notice of a metric. Two of one name would keep a process from starting that registers both.
+func declare(t *testing.T, path, name string, m metric, declared map[string]metric) {
+	t.Helper()
+	if _, twice := declared[name]; twice {
+		t.Errorf("%s: %s is declared twice", path, name)
+	}
+	declared[name] = m
 }
 
 func isPrometheus(selector *ast.SelectorExpr) bool {
