@@ -199,6 +199,9 @@ func addStore(ctx context.Context, mgr manager.Manager, o options, ready *readin
 	if err != nil {
 		return nil, fmt.Errorf("--governed-repository: %w", err)
 	}
+	if err := controllers.RegisterLicenseEnds(metrics.Registry, store); err != nil {
+		return nil, err
+	}
 	waitForSync, err := store.Watch(ctx, mgr.GetCache())
 	if err != nil {
 		return nil, err

@@ -24,6 +24,9 @@ func addRevocation(mgr manager.Manager, o options, now clock.PassiveClock, store
 		Audit: log, Events: mgr.GetEventRecorder(component), Clock: now, Timers: clock.RealClock{}, Metrics: counts,
 		Protected: append([]string{"kube-system", o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
 	}
+	if err := reconciler.RegisterWaiting(metrics.Registry); err != nil {
+		return err
+	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the revocation controller: %w", err)
 	}
