@@ -97,7 +97,7 @@ func setDefault[T int | time.Duration](value *T, byDefault T) {
 // Do applies changes to the ledger of a licence, in order and in one write, and returns what came of each. It creates the
 // ledger where a Take, an Adopt or a Limit needs it, and while the licence exists. Callers at the same time share writes.
 //
-// The error is nil only when everything is stored in etcd, or the ledger that etcd has made it certain that nothing had to
+// The error is nil only when everything is stored in etcd, or the ledger there makes it certain that nothing had to
 // change. After an error the changes may have been stored all the same, so do them again; who had an End stored without
 // knowing finds no Result.Ended then. Give ctx a deadline: Do tries for as long as it lasts.
 func (b *Book) Do(ctx context.Context, license string, changes ...seats.Change) ([]seats.Result, error) {
