@@ -3,9 +3,14 @@ package integration
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -241,6 +246,26 @@ func uidsOf(pods []*corev1.Pod) []types.UID {
 	return uids
 }
 
+// killAPIServer ends the API server at once: to stop in good order, it waits for those that watch.
+func (w *seatsWorld) killAPIServer() {
+	GinkgoHelper()
+	server := w.env.ControlPlane.GetAPIServer()
+	programs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	Expect(err).NotTo(HaveOccurred())
+	killed := 0
+	for _, program := range programs {
+		if line, err := os.ReadFile(program); err != nil || !strings.Contains(string(line), "--cert-dir="+server.CertDir+"\x00") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(program)))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(syscall.Kill(pid, syscall.SIGKILL)).To(Succeed())
+		killed++
+	}
+	Expect(killed).To(Equal(1))
+	Eventually(server.Stop).WithTimeout(10 * time.Second).Should(Succeed())
+}
+
 // watchman looks at each state of a ledger and of a namespace's pods, and notes where there are too many.
 type watchman struct {
 	mu      sync.Mutex
@@ -252,18 +277,16 @@ type watchman struct {
 // is over.
 func (w *seatsWorld) guard(namespace, license string, limit int) *watchman {
 	GinkgoHelper()
-	c, err := client.NewWithWatch(w.config, client.Options{Scheme: testScheme})
-	Expect(err).NotTo(HaveOccurred())
 	g := &watchman{}
 	running, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for running.Err() == nil {
-			g.look(running, c, namespace, license, limit)
+		for i := 0; running.Err() == nil; i++ {
+			g.lookAt(running, w.client, namespace, license, limit, i%20 == 0)
 			select {
 			case <-running.Done():
-			case <-time.After(5 * time.Millisecond):
+			case <-time.After(10 * time.Millisecond):
 			}
 		}
 	}()
@@ -277,11 +300,20 @@ func (w *seatsWorld) guard(namespace, license string, limit int) *watchman {
 	return g
 }
 
-// look reads pods first: whoever has lost its gate by then is in the ledger that is read after it, unless it has ended.
-func (g *watchman) look(ctx context.Context, c client.Client, namespace, license string, limit int) {
-	var list corev1.PodList
+// lookAt reads pods first: whoever has lost its gate by then is in the ledger that is read after it, unless it has ended.
+func (g *watchman) lookAt(ctx context.Context, c client.Client, namespace, license string, limit int, withPods bool) {
+	var started []corev1.Pod
+	if withPods {
+		var list corev1.PodList
+		if c.List(ctx, &list, client.InNamespace(namespace)) != nil {
+			return
+		}
+		started = slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool {
+			return waits(&pod) || over(&pod) || pod.DeletionTimestamp != nil || !uses(&pod, license)
+		})
+	}
 	var stored v1alpha1.ModelSeats
-	if c.List(ctx, &list, client.InNamespace(namespace)) != nil || c.Get(ctx, client.ObjectKey{Name: license}, &stored) != nil {
+	if c.Get(ctx, client.ObjectKey{Name: license}, &stored) != nil {
 		return
 	}
 	ledger, err := seats.Decode(&stored)
@@ -293,26 +325,24 @@ func (g *watchman) look(ctx context.Context, c client.Client, namespace, license
 	}
 	g.most = max(g.most, ledger.Len())
 	if ledger.Len() > limit {
-		g.against = append(g.against, fmt.Sprintf("%d pods hold seats", ledger.Len()))
-	}
-	var started []*corev1.Pod
-	for i := range list.Items {
-		if pod := &list.Items[i]; !waits(pod) && !over(pod) && pod.DeletionTimestamp == nil {
-			started = append(started, pod)
-		}
+		g.against = append(g.against, fmt.Sprintf("%d pods hold seats of %s", ledger.Len(), license))
 	}
 	if len(started) > limit {
-		g.against = append(g.against, fmt.Sprintf("%d pods have started", len(started)))
+		g.against = append(g.against, fmt.Sprintf("%d pods of %s have started", len(started), license))
 	}
-	for _, pod := range started {
-		if _, ok := ledger.Holder(pod.UID); ok {
+	for i := range started {
+		if _, ok := ledger.Holder(started[i].UID); ok {
 			continue
 		}
 		var now corev1.Pod // it may have ended since
-		if c.Get(ctx, client.ObjectKeyFromObject(pod), &now) == nil && now.UID == pod.UID && !over(&now) && now.DeletionTimestamp == nil {
-			g.against = append(g.against, fmt.Sprintf("pod %s has started without a seat", pod.Name))
+		if c.Get(ctx, client.ObjectKeyFromObject(&started[i]), &now) == nil && now.UID == started[i].UID && !over(&now) && now.DeletionTimestamp == nil {
+			g.against = append(g.against, fmt.Sprintf("pod %s has started without a seat of %s", now.Name, license))
 		}
 	}
+}
+
+func uses(pod *corev1.Pod, license string) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Image == modelOf(license)+":1" })
 }
 
 func (g *watchman) peak() int {
