@@ -18,11 +18,11 @@ import (
 // View shows the ledgers as an informer last saw them, each decoded once for each version of its object. Ledgers from it
 // must not be changed: Clone them. It is safe for concurrent use.
 type View struct {
-	synced      atomic.Bool
-	subscribers []func(license string)
+	synced atomic.Bool
 
-	mu      sync.RWMutex
-	ledgers map[string]seen
+	mu          sync.RWMutex
+	subscribers []func(license string)
+	ledgers     map[string]seen
 	// holding are the licences that pods hold seats of: nearly always one, and several where they have a place in more.
 	holding map[types.UID]string
 	more    map[types.UID][]string
@@ -103,9 +103,13 @@ func (v *View) LicensesOf(pod types.UID) []string {
 	return out
 }
 
-// Subscribe calls f, from the informer's goroutine, with the licence of each ledger that has changed or gone. Subscribe
-// before Watch; f must not block.
-func (v *View) Subscribe(f func(license string)) { v.subscribers = append(v.subscribers, f) }
+// Subscribe calls f, from the informer's goroutine, with the licence of each ledger that has changed or gone from now on,
+// once Ledger shows it. f must not block.
+func (v *View) Subscribe(f func(license string)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.subscribers = append(slices.Clip(v.subscribers), f)
+}
 
 // Synced reports whether every ledger that was there at the start has been seen.
 func (v *View) Synced() bool { return v.synced.Load() }
@@ -155,8 +159,9 @@ func (v *View) replace(license string, next *seen) {
 	for _, pod := range come {
 		v.hold(pod, license)
 	}
+	subscribers := v.subscribers
 	v.mu.Unlock()
-	for _, tell := range v.subscribers {
+	for _, tell := range subscribers {
 		tell(license)
 	}
 }
