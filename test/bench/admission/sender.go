@@ -39,7 +39,7 @@ func newSender(config *rest.Config) (*sender, error) {
 	s := &sender{client: c, host: cluster.HostOf(config), bodies: map[string][][]byte{}}
 	for _, v := range variants() {
 		for i := range cluster.LicensesAtFirst {
-			body, err := json.Marshal(pod(v.namespace, v.image(i)))
+			body, err := json.Marshal(cluster.Pod(v.namespace, v.image(i)))
 			if err != nil {
 				return nil, err
 			}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,8 +41,8 @@ type ControlPlane struct {
 
 // Start starts them from the binaries in assets, with the CRDs and the logs in dir. The API server resolves
 // Services by itself (--enable-aggregator-routing), so that webhook configurations are as in a cluster. Etcd syncs to
-// the disk, as in a cluster.
-func Start(root, assets, dir string) (*ControlPlane, error) {
+// the disk, as in a cluster. Flags are some more of the API server, NAME=VALUE each.
+func Start(root, assets, dir string, flags ...string) (*ControlPlane, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
@@ -61,6 +62,10 @@ func Start(root, assets, dir string) (*ControlPlane, error) {
 	server, store := environment.ControlPlane.GetAPIServer(), &envtest.Etcd{}
 	environment.ControlPlane.Etcd = store
 	server.Configure().Set("enable-aggregator-routing", "true").Set("delete-collection-workers", "4")
+	for _, flag := range flags {
+		name, value, _ := strings.Cut(flag, "=")
+		server.Configure().Set(name, value)
+	}
 	store.Configure().Set("unsafe-no-fsync", "false").Set("quota-backend-bytes", "4294967296")
 	for name, outputs := range map[string][]*io.Writer{"kube-apiserver.log": {&server.Out, &server.Err}, "etcd.log": {&store.Out, &store.Err}} {
 		log, err := os.Create(filepath.Join(dir, name))

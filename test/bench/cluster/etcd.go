@@ -16,7 +16,7 @@ type etcd struct {
 }
 
 func newEtcd(url string) *etcd {
-	transport := &http.Transport{MaxIdleConnsPerHost: writers}
+	transport := &http.Transport{MaxIdleConnsPerHost: Writers}
 	return &etcd{url: url, client: &http.Client{Transport: transport}}
 }
 

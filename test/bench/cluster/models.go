@@ -27,9 +27,9 @@ const (
 	// than the webhooks' condition has room for.
 	licensors = 100
 
-	// Registry is one at which nobody listens, on this machine: no registry is asked for anything. Governed is what of it
-	// is.
+	// Registry is one at which nobody listens, on this machine: no registry is asked for anything.
 	Registry = "localhost:1"
+	// Governed is the pattern of the models on it.
 	Governed = Registry + "/models/**"
 
 	// ServiceAccount is the account that all grants name.

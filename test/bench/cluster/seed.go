@@ -12,11 +12,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// writers is how many clients write at once.
-const writers = 32
+// Writers is how many clients write at once.
+const Writers = 32
 
 // Seeder writes licences and grants.
 type Seeder struct {
@@ -58,7 +61,7 @@ func (s *Seeder) Grow(ctx context.Context, n int) error {
 			tenants = append(tenants, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: TenantNamespace(i)}})
 		}
 	}
-	if err := s.createAll(ctx, tenants); err != nil {
+	if err := s.CreateAll(ctx, tenants); err != nil {
 		return err
 	}
 	var secrets, licenses, grants []client.Object
@@ -69,10 +72,10 @@ func (s *Seeder) Grow(ctx context.Context, n int) error {
 			grants = append(grants, s.grant(i, j, n))
 		}
 	}
-	if err := s.createAll(ctx, secrets); err != nil {
+	if err := s.CreateAll(ctx, secrets); err != nil {
 		return err
 	}
-	create := s.createAll
+	create := s.CreateAll
 	if s.Copies() {
 		create = s.copyAll
 	}
@@ -88,9 +91,10 @@ func (s *Seeder) Grow(ctx context.Context, n int) error {
 // Copies says whether grow writes into etcd from now on.
 func (s *Seeder) Copies() bool { return s.direct && s.written > 0 }
 
-func (s *Seeder) createAll(ctx context.Context, objects []client.Object) error {
+// CreateAll creates objects through the API server, several at once.
+func (s *Seeder) CreateAll(ctx context.Context, objects []client.Object) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
+	group.SetLimit(Writers)
 	for _, o := range objects {
 		group.Go(func() error { return s.plane.Create(ctx, o) })
 	}
@@ -103,7 +107,7 @@ func (s *Seeder) copyAll(ctx context.Context, objects []client.Object) error {
 	if objects[0].GetNamespace() != "" {
 		of = s.grant(0, 1, LicensesAtFirst)
 	}
-	stored, err := s.etcd.Get(ctx, storageKey(of))
+	stored, err := s.etcd.Get(ctx, StorageKey(of))
 	if err != nil {
 		return err
 	}
@@ -112,21 +116,43 @@ func (s *Seeder) copyAll(ctx context.Context, objects []client.Object) error {
 		return fmt.Errorf("%s in etcd: %w", client.ObjectKeyFromObject(of), err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
+	group.SetLimit(Writers)
 	for _, o := range objects {
 		group.Go(func() error {
-			return s.etcd.put(ctx, pair{Key: []byte(storageKey(o)), Value: renamed(stored, &meta, o)})
+			return s.etcd.put(ctx, pair{Key: []byte(StorageKey(o)), Value: renamed(stored, &meta, o)})
 		})
 	}
 	return group.Wait()
 }
 
-// storageKey is where the API server keeps an object of ours.
-func storageKey(o client.Object) string {
-	if o.GetNamespace() == "" {
+// Put writes an object into etcd as it is, encoded as the API server stores it.
+func (s *Seeder) Put(ctx context.Context, o client.Object, encoded []byte) error {
+	return s.etcd.put(ctx, pair{Key: []byte(StorageKey(o)), Value: encoded})
+}
+
+// License is the i-th licence as Grow makes it.
+func (s *Seeder) License(i int) *v1alpha1.ModelLicense { return s.license(i) }
+
+// Grant is the j-th grant of the i-th licence.
+func (s *Seeder) Grant(i, j int) *v1alpha1.ModelGrant { return s.grant(i, j, s.written) }
+
+// StorageKey is where the API server keeps an object of ours, or a pod.
+func StorageKey(o client.Object) string {
+	switch o.(type) {
+	case *v1alpha1.ModelLicense:
 		return "/registry/modelrights.dev/modellicenses/" + o.GetName()
+	case *v1alpha1.ModelSeats:
+		return "/registry/modelrights.dev/modelseats/" + o.GetName()
+	case *v1alpha1.ModelGrant:
+		return "/registry/modelrights.dev/modelgrants/" + o.GetNamespace() + "/" + o.GetName()
+	default:
+		return "/registry/pods/" + o.GetNamespace() + "/" + o.GetName()
 	}
-	return "/registry/modelrights.dev/modelgrants/" + o.GetNamespace() + "/" + o.GetName()
+}
+
+// UIDOf is the UID of a licence or a grant that is a copy.
+func UIDOf(o client.Object) types.UID {
+	return types.UID(uuid.NewSHA1(uuid.NameSpaceURL, []byte(StorageKey(o))).String())
 }
 
 // renamed is a stored first licence or grant of it as that of another, whose names have the same form everywhere.
@@ -134,7 +160,7 @@ func renamed(stored []byte, original *metav1.PartialObjectMetadata, o client.Obj
 	var number int
 	fmt.Sscanf(strings.TrimPrefix(o.GetName(), "model-"), "%d", &number) //nolint:errcheck // names are made by licenseName
 	pairs := []string{
-		string(original.UID), uuid.NewString(),
+		string(original.UID), string(UIDOf(o)),
 		original.Name, o.GetName(),
 		LicenseName(0), LicenseName(number),
 		LicensorName(0), LicensorName(number),

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/test/bench/cluster"
+	"modelrights.dev/modelrights/test/bench/gauge"
+)
+
+// allocation is how pods of one licence got their seats.
+type allocation struct {
+	About string `json:"about"`
+	Pods  int    `json:"pods"`
+	// Seconds is from when the first was created, or there was room, until the last was ungated.
+	Seconds        float64 `json:"seconds"`
+	SeatsPerSecond float64 `json:"seatsPerSecond"`
+	// Latency is from when a pod was created, or there was room, until it was ungated, in milliseconds.
+	Latency gauge.Latencies `json:"latency"`
+	// Writes are the operator's, WritesPerPod those that are for the sake of pods.
+	Writes       written `json:"writes"`
+	WritesPerPod float64 `json:"writesPerPod"`
+	// CPUPerPod is what the operator used of CPUs, in milliseconds.
+	CPUPerPod float64 `json:"operatorCPUPerPod"`
+}
+
+// Bounds on what is waited for.
+const (
+	ungateAtMost = 3 * time.Minute
+	settleAtMost = 5 * time.Minute
+)
+
+// allocate measures how fast pods get seats.
+func (b *bench) allocate(ctx context.Context) ([]allocation, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	seen, err := observe(ctx, b.watcher)
+	if err != nil {
+		return nil, err
+	}
+	var all []allocation
+	for _, measure := range []func(context.Context, *observer) (*allocation, error){b.steady, b.burst, b.queued} {
+		one, err := measure(ctx, seen)
+		if err != nil {
+			return nil, err
+		}
+		b.log("  %s: %.0f seats/s, p99 %.0f ms, %.2f writes/pod: %v", one.About, one.SeatsPerSecond, one.Latency.P99, one.WritesPerPod, one.Writes)
+		all = append(all, *one)
+		if err := b.clearPods(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// steady creates pods one after another.
+func (b *bench) steady(ctx context.Context, seen *observer) (*allocation, error) {
+	names := podNames("steady", b.plan.Steady)
+	return b.allocation(ctx, fmt.Sprintf("%.0f pods/s, room for all", b.plan.SteadyRate), func() (map[string]time.Time, map[string]time.Time, error) {
+		start, interval := time.Now(), time.Duration(float64(time.Second)/b.plan.SteadyRate)
+		samples := gauge.Fire(ctx, len(names), interval, func(ctx context.Context, i int) error {
+			return b.plane.Client.Create(ctx, newPod(names[i], 0))
+		})
+		due := map[string]time.Time{}
+		for i, s := range samples {
+			if s.Err != nil {
+				return nil, nil, s.Err
+			}
+			due[names[i]] = start.Add(time.Duration(i) * interval)
+		}
+		ungated, err := seen.wait(ctx, names)
+		return due, ungated, err
+	})
+}
+
+// burst creates pods as fast as the API server takes them.
+func (b *bench) burst(ctx context.Context, seen *observer) (*allocation, error) {
+	names := podNames("burst", b.plan.Burst)
+	return b.allocation(ctx, "all created at once, room for all", func() (map[string]time.Time, map[string]time.Time, error) {
+		asked, err := createPods(ctx, b.plane.Client, names, func(int) int { return 0 })
+		if err != nil {
+			return nil, nil, err
+		}
+		ungated, err := seen.wait(ctx, names)
+		return asked, ungated, err
+	})
+}
+
+// queued has pods wait for seats, and then makes room for all of them.
+func (b *bench) queued(ctx context.Context, seen *observer) (*allocation, error) {
+	names := podNames("queued", b.plan.Burst)
+	if err := b.limit(ctx, 1); err != nil {
+		return nil, err
+	}
+	if _, err := createPods(ctx, b.plane.Client, names[:1], func(int) int { return 0 }); err != nil {
+		return nil, err
+	}
+	if _, err := seen.wait(ctx, names[:1]); err != nil {
+		return nil, err
+	}
+	names = names[1:]
+	if _, err := createPods(ctx, b.plane.Client, names, func(int) int { return 0 }); err != nil {
+		return nil, err
+	}
+	select { // the first of them are told their places
+	case <-time.After(3 * time.Second):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if ungated, _, err := seen.of(names); err != nil || len(ungated) > 0 {
+		return nil, fmt.Errorf("%d pods were ungated though there is one seat: %w", len(ungated), err)
+	}
+	return b.allocation(ctx, "all waiting, then room for all", func() (map[string]time.Time, map[string]time.Time, error) {
+		start := time.Now()
+		if err := b.limit(ctx, seatLimit); err != nil {
+			return nil, nil, err
+		}
+		since := make(map[string]time.Time, len(names))
+		for _, name := range names {
+			since[name] = start
+		}
+		ungated, err := seen.wait(ctx, names)
+		return since, ungated, err
+	})
+}
+
+// limit sets how many pods the first licence is for.
+func (b *bench) limit(ctx context.Context, pods int64) error {
+	var license v1alpha1.ModelLicense
+	if err := b.plane.Client.Get(ctx, client.ObjectKey{Name: cluster.LicenseName(0)}, &license); err != nil {
+		return err
+	}
+	before := license.DeepCopy()
+	license.Spec.Terms.Limits = podLimit(pods)
+	return b.plane.Client.Patch(ctx, &license, client.MergeFrom(before))
+}
+
+// allocation sums up what f did, which returns since when each pod could have its seat, and when it was ungated.
+func (b *bench) allocation(ctx context.Context, about string, f func() (since, ungated map[string]time.Time, err error)) (*allocation, error) {
+	if err := b.skipWrites(ctx); err != nil {
+		return nil, err
+	}
+	cpu, err := gauge.CPUTime(b.operator.PID())
+	if err != nil {
+		return nil, err
+	}
+	since, ungated, err := f()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", about, err)
+	}
+	if err := b.operator.Settle(ctx, time.Second, settleAtMost); err != nil {
+		return nil, err
+	}
+	used, err := gauge.CPUTime(b.operator.PID())
+	if err != nil {
+		return nil, err
+	}
+	a := &allocation{About: about, Pods: len(since), CPUPerPod: gauge.Milliseconds(used-cpu) / float64(len(since))}
+	if a.Writes, err = b.writesSince(ctx); err != nil {
+		return nil, err
+	}
+	a.WritesPerPod = a.Writes.perPod(a.Pods)
+	var first, last time.Time
+	latencies := make([]time.Duration, 0, len(since))
+	for name, from := range since {
+		latencies = append(latencies, ungated[name].Sub(from))
+		if first.IsZero() || from.Before(first) {
+			first = from
+		}
+		if ungated[name].After(last) {
+			last = ungated[name]
+		}
+	}
+	a.Seconds = last.Sub(first).Seconds()
+	a.SeatsPerSecond = float64(a.Pods) / a.Seconds
+	a.Latency = gauge.LatenciesOf(latencies)
+	return a, nil
+}
+
+// skipWrites leaves out of what is counted what was written so far.
+func (b *bench) skipWrites(ctx context.Context) error {
+	_, err := b.writesSince(ctx)
+	return err
+}
+
+// writesSince is what the operator has written since this was last asked.
+func (b *bench) writesSince(ctx context.Context) (written, error) {
+	select {
+	case <-time.After(2 * auditLag):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return b.writes.since()
+}
