@@ -79,21 +79,33 @@ func (h *handler) renew(w http.ResponseWriter, req *http.Request) {
 		if !read(w, req, &c.request, &c.request.Volume, lenient) {
 			return
 		}
-		var answer protocol.RenewResponse
-		if answer, refusal = h.releaser.renew(req.Context(), &c); refusal == nil {
-			h.metrics.renewals.WithLabelValues(string(answer.Verdict), string(answer.Reason)).Inc()
-			log := h.log
-			if answer.Verdict == protocol.Renewed {
-				log = log.V(1)
-			}
-			log.Info("Lease decided", append(aboutVolume(&c.request.Volume), "node", driver.node, "verdict", answer.Verdict,
-				"reason", answer.Reason, "message", answer.Message)...)
+		answer, err := h.releaser.renew(req.Context(), &c)
+		if !errors.As(err, &refusal) {
+			h.decided(&c, &answer, err)
 			writeJSON(w, http.StatusOK, answer)
 			return
 		}
 	}
 	h.metrics.renewals.WithLabelValues(resultRefused, string(refusal.Reason)).Inc()
 	h.refuseOther(w, "Renewal refused", refusal, address, driver, &c.request.Volume)
+}
+
+// decided counts and logs what becomes of a lease. Where that could not be decided, it is kept.
+func (h *handler) decided(c *renewal, answer *protocol.RenewResponse, err error) {
+	log := h.log
+	var why *undecided
+	if errors.As(err, &why) {
+		*answer = keep(why.reason, why.message)
+		if why.cause != nil {
+			log = log.WithValues("cause", why.cause.Error())
+		}
+	}
+	h.metrics.renewals.WithLabelValues(string(answer.Verdict), string(answer.Reason)).Inc()
+	if answer.Verdict == protocol.Renewed {
+		log = log.V(1)
+	}
+	log.Info("Lease decided", append(aboutVolume(&c.request.Volume), "node", c.driver.node, "verdict", answer.Verdict,
+		"reason", answer.Reason, "message", answer.Message)...)
 }
 
 // report answers a report of a driver.

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,13 +41,35 @@ type facts struct {
 	live bool
 }
 
+// undecided is why nothing can be said of a lease: it is kept as it is.
+type undecided struct {
+	reason  v1alpha1.Reason
+	message string
+	// cause is for the server's log.
+	cause error
+}
+
+func (u *undecided) Error() string { return u.message }
+
+func (u *undecided) Unwrap() error { return u.cause }
+
+func unreadable(what string, cause error) *undecided {
+	return &undecided{v1alpha1.ReasonLookupFailed, what + " cannot be read", cause}
+}
+
+// errPodGone: an object that is gone does not prove a container that stopped; but nothing makes its lease longer.
+var errPodGone = &undecided{reason: v1alpha1.ReasonLeaseEnding, message: "the pod does not exist any more"}
+
+// errOutOfTouch: who does not hear of revocations does not renew.
+var errOutOfTouch = &undecided{reason: v1alpha1.ReasonLookupFailed, message: "this replica of the operator has not heard of the API server lately"}
+
 // renew decides whether a node may keep a key, from the cache in the ordinary case. It wipes only what the API server
 // confirms; where that does not answer, or this replica has not heard of it lately, the key stays for as long as its lease
-// does. The error is a call that no driver has reason to make.
-func (r *Releaser) renew(ctx context.Context, c *renewal) (protocol.RenewResponse, *protocol.Error) {
-	f, kept, refusal := r.cachedFacts(ctx, c)
-	if refusal != nil || kept != nil {
-		return orZero(kept), refusal
+// does. The error is an *undecided, or a *protocol.Error for a call that no driver has reason to make.
+func (r *Releaser) renew(ctx context.Context, c *renewal) (protocol.RenewResponse, error) {
+	f, err := r.cachedFacts(ctx, c)
+	if err != nil {
+		return protocol.RenewResponse{}, err
 	}
 	answer := r.decideRenewal(c, f)
 	suspect := answer.Verdict == protocol.Wipe
@@ -64,43 +85,31 @@ func (r *Releaser) renew(ctx context.Context, c *renewal) (protocol.RenewRespons
 	return r.renewLive(ctx, c, answer)
 }
 
-func orZero(answer *protocol.RenewResponse) protocol.RenewResponse {
-	if answer == nil {
-		return protocol.RenewResponse{}
-	}
-	return *answer
-}
-
-// cachedFacts gathers what the cache has, or says why nothing can be decided by it.
-func (r *Releaser) cachedFacts(ctx context.Context, c *renewal) (f facts, kept *protocol.RenewResponse, refusal *protocol.Error) {
-	v := &c.request.Volume
+// cachedFacts gathers what the cache has.
+func (r *Releaser) cachedFacts(ctx context.Context, c *renewal) (facts, error) {
 	snapshot, synced := r.Rights.Snapshot()
 	if !synced || !r.InTouch() {
-		return f, ptrTo(keep(v1alpha1.ReasonLookupFailed, "this replica of the operator has not heard of the API server lately")), nil
+		return facts{}, errOutOfTouch
 	}
-	var pod corev1.Pod
-	err := r.Cached.Get(ctx, types.NamespacedName{Namespace: v.PodNamespace, Name: v.PodName}, &pod, client.UnsafeDisableDeepCopy)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return f, ptrTo(keep(v1alpha1.ReasonLookupFailed, "the pod cannot be read")), nil
+	pod, err := findPod(ctx, r.Cached, &c.request.Volume)
+	if err != nil {
+		return facts{}, unreadable("the pod", err)
 	}
-	if err != nil || string(pod.UID) != v.PodUID {
-		// An object that is gone does not prove a container that stopped; but nothing makes its lease longer.
-		return f, ptrTo(keep(v1alpha1.ReasonLeaseEnding, "the pod does not exist any more")), nil
+	if pod == nil {
+		return facts{}, errPodGone
 	}
 	if pod.Spec.NodeName != c.driver.node {
-		return f, nil, refuse(v1alpha1.ReasonPodMismatch, remedyDriver, "pod %s/%s runs on another node than the caller's", pod.Namespace, pod.Name)
+		return facts{}, refuse(v1alpha1.ReasonPodMismatch, remedyDriver, "pod %s/%s runs on another node than the caller's", pod.Namespace, pod.Name)
 	}
 	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, false)
 	if err != nil {
-		return f, ptrTo(keep(v1alpha1.ReasonLookupFailed, "the pod's namespace cannot be read")), nil
+		return facts{}, unreadable("the pod's namespace", err)
 	}
 	return facts{
-		pod: &pod, namespaceLabels: labels, snapshot: snapshot,
+		pod: pod, namespaceLabels: labels, snapshot: snapshot,
 		nodeLabels: func() (map[string]string, error) { return r.nodeLabels(ctx, r.Cached, c.driver.node) },
-	}, nil, nil
+	}, nil
 }
-
-func ptrTo[T any](value T) *T { return &value }
 
 func (r *Releaser) nodeLabels(ctx context.Context, from client.Reader, name string) (map[string]string, error) {
 	var node corev1.Node

@@ -3,10 +3,6 @@ package keyservice
 import (
 	"context"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
-
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
@@ -14,32 +10,28 @@ import (
 // renewLive decides by what the API server has now: before a key is wiped, and where the operator called kubelet's
 // attention to the pod, since then the cache here may be behind that of the replica which did. Where nobody did, a pod's
 // other changes make kubelet come early too, and what the cache said stands.
-func (r *Releaser) renewLive(ctx context.Context, c *renewal, cached protocol.RenewResponse) (protocol.RenewResponse, *protocol.Error) {
-	v := &c.request.Volume
-	unknown := func(what string) protocol.RenewResponse {
-		return keep(v1alpha1.ReasonLookupFailed, what+" cannot be read from the API server")
+func (r *Releaser) renewLive(ctx context.Context, c *renewal, cached protocol.RenewResponse) (protocol.RenewResponse, error) {
+	none := protocol.RenewResponse{}
+	pod, err := findPod(ctx, r.Reader, &c.request.Volume)
+	if err != nil {
+		return none, unreadable("the pod", err)
 	}
-	var pod corev1.Pod
-	err := r.Reader.Get(ctx, types.NamespacedName{Namespace: v.PodNamespace, Name: v.PodName}, &pod)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return unknown("the pod"), nil
+	if pod == nil {
+		return none, errPodGone
 	}
-	if err != nil || string(pod.UID) != v.PodUID {
-		return keep(v1alpha1.ReasonLeaseEnding, "the pod does not exist any more"), nil
-	}
-	if cached.Verdict != protocol.Wipe && pod.Annotations[v1alpha1.AnnotationAttention] == "" && !saysRevoked(&pod) {
+	if cached.Verdict != protocol.Wipe && pod.Annotations[v1alpha1.AnnotationAttention] == "" && !saysRevoked(pod) {
 		return cached, nil
 	}
-	snapshot, err := r.Rights.Live(ctx, v.PodNamespace)
+	snapshot, err := r.Rights.Live(ctx, pod.Namespace)
 	if err != nil {
-		return unknown("the licences and grants"), nil
+		return none, unreadable("the licences and grants", err)
 	}
-	labels, err := r.Rights.NamespaceLabels(ctx, v.PodNamespace, true)
+	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, true)
 	if err != nil {
-		return unknown("the pod's namespace"), nil
+		return none, unreadable("the pod's namespace", err)
 	}
 	return r.decideRenewal(c, facts{
-		pod: &pod, namespaceLabels: labels, snapshot: snapshot, live: true,
+		pod: pod, namespaceLabels: labels, snapshot: snapshot, live: true,
 		nodeLabels: func() (map[string]string, error) { return r.nodeLabels(ctx, r.Reader, c.driver.node) },
 	}), nil
 }
