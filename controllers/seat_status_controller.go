@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -73,6 +74,14 @@ type SeatStatusReconciler struct {
 type statusMemory struct {
 	written, usage time.Time
 	growing        int
+	// share is how much of usagePause usage waits for: at first a random part, so that after a start, when it is behind
+	// everywhere, it is not written everywhere at once.
+	share float64
+}
+
+// usageDue is when usage is to be written next.
+func (m *statusMemory) usageDue(pause time.Duration) time.Time {
+	return m.usage.Add(time.Duration(m.share * float64(pause)))
 }
 
 // SetupWithManager registers the controller: for licences and grants, ledgers, and the names and nodes of their holders.
@@ -142,20 +151,20 @@ func (r *SeatStatusReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 		view.holders = ledger.Holders()
 		view.beyond = beyondByGrant(view.holders)
 	}
-	usageDue := time.Since(memory.usage) >= r.usagePause()
+	usageDue := !time.Now().Before(memory.usageDue(r.usagePause()))
 	err := r.writeLicense(ctx, &license, r.licenseStatus(&license, view), memory, usageDue || len(view.holders) == 0)
 	growing, grantsErr := r.writeGrants(ctx, req.Name, view, memory, usageDue)
 	if err := errors.Join(err, grantsErr); err != nil {
 		return ctrl.Result{}, err
 	}
 	if usageDue {
-		memory.usage = time.Now()
+		memory.usage, memory.share = time.Now(), 1
 	}
 	r.count(memory, growing)
 	if len(view.holders) == 0 {
 		return ctrl.Result{}, nil
 	}
-	return ctrl.Result{RequeueAfter: max(seatStatusPause, time.Until(memory.usage.Add(r.usagePause())))}, nil
+	return ctrl.Result{RequeueAfter: max(seatStatusPause, time.Until(memory.usageDue(r.usagePause())))}, nil
 }
 
 // seatView is what is known of the seats of one licence.
@@ -259,7 +268,7 @@ func (r *SeatStatusReconciler) memoryOf(license string) *statusMemory {
 	defer r.mu.Unlock()
 	memory := r.memory[license]
 	if memory == nil {
-		memory = &statusMemory{}
+		memory = &statusMemory{usage: time.Now(), share: rand.Float64()}
 		r.memory[license] = memory
 	}
 	return memory

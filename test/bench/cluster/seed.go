@@ -28,6 +28,8 @@ type Seeder struct {
 	// Pods is the namespace of the pods that are measured, Limits are those of each licence. Set them before Grow.
 	Pods   string
 	Limits corev1.ResourceList
+	// Amend is given each licence and grant that is a copy, to say more in its status. Optional.
+	Amend func(client.Object)
 	// end is when all licences end.
 	end time.Time
 	// identity is the key of every licence.
@@ -119,10 +121,26 @@ func (s *Seeder) copyAll(ctx context.Context, objects []client.Object) error {
 	group.SetLimit(Writers)
 	for _, o := range objects {
 		group.Go(func() error {
-			return s.etcd.put(ctx, pair{Key: []byte(StorageKey(o)), Value: renamed(stored, &meta, o)})
+			encoded, err := s.amended(o, renamed(stored, &meta, o))
+			if err != nil {
+				return err
+			}
+			return s.Put(ctx, o, encoded)
 		})
 	}
 	return group.Wait()
+}
+
+// amended is a stored copy with what Amend says of it.
+func (s *Seeder) amended(o client.Object, stored []byte) ([]byte, error) {
+	if s.Amend == nil {
+		return stored, nil
+	}
+	if err := json.Unmarshal(stored, o); err != nil {
+		return nil, fmt.Errorf("copy %s: %w", client.ObjectKeyFromObject(o), err)
+	}
+	s.Amend(o)
+	return json.Marshal(o)
 }
 
 // Put writes an object into etcd as it is, encoded as the API server stores it.
@@ -133,8 +151,8 @@ func (s *Seeder) Put(ctx context.Context, o client.Object, encoded []byte) error
 // License is the i-th licence as Grow makes it.
 func (s *Seeder) License(i int) *v1alpha1.ModelLicense { return s.license(i) }
 
-// Grant is the j-th grant of the i-th licence.
-func (s *Seeder) Grant(i, j int) *v1alpha1.ModelGrant { return s.grant(i, j, s.written) }
+// Grant is the j-th grant of the i-th licence as Grow makes it when it brings licences to that number.
+func (s *Seeder) Grant(i, j, licenses int) *v1alpha1.ModelGrant { return s.grant(i, j, licenses) }
 
 // StorageKey is where the API server keeps an object of ours, or a pod.
 func StorageKey(o client.Object) string {

@@ -48,16 +48,18 @@ func (b *bench) hold(ctx context.Context, template *corev1.Pod) ([]heldPod, erro
 	encoder := protobuf.NewSerializer(b.plane.Client.Scheme(), b.plane.Client.Scheme())
 	held := make([]heldPod, b.plan.Held)
 	licenses := b.plan.Licenses - cluster.LicensesAtFirst
+	statuses := &seatStatuses{byKey: map[string]seatsSaid{}}
+	b.seeder.Amend = statuses.amend
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cluster.Writers)
 	for l := range licenses {
 		group.Go(func() error {
 			license := b.seeder.License(cluster.LicensesAtFirst + l)
 			license.UID, license.Generation = cluster.UIDOf(license), 1
-			ledger := seats.Empty(license)
+			ledger, pods := seats.Empty(license), map[types.UID]*corev1.Pod{}
 			for i := l; i < len(held); i += licenses {
 				j := 1 + i/licenses
-				grant := b.seeder.Grant(cluster.LicensesAtFirst+l, j)
+				grant := b.seeder.Grant(cluster.LicensesAtFirst+l, j, b.plan.Licenses)
 				pod, err := original.copy(text, license, grant, cluster.LicensesAtFirst+l, nodeName(i%b.plan.Nodes))
 				if err != nil {
 					return err
@@ -73,8 +75,10 @@ func (b *bench) hold(ctx context.Context, template *corev1.Pod) ([]heldPod, erro
 					Pod: pod.UID, Grant: seats.Grant{Namespace: grant.Namespace, Name: grant.Name, UID: cluster.UIDOf(grant)},
 					Node: pod.Spec.NodeName, Since: pod.CreationTimestamp.Time,
 				}, seats.Release{Pod: pod.UID, Node: pod.Spec.NodeName})
+				pods[pod.UID] = pod
 				held[i] = heldPod{namespace: pod.Namespace, name: pod.Name, license: license.Name, node: pod.Spec.NodeName, uid: pod.UID}
 			}
+			statuses.add(license, ledger, pods)
 			return b.putLedger(ctx, license, ledger)
 		})
 	}

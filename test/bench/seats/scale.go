@@ -97,11 +97,11 @@ func (b *bench) fill(ctx context.Context, r *scaleReport) (held []heldPod, drive
 	if err := b.seeder.CreateAll(ctx, nodes); err != nil {
 		return nil, nil, err
 	}
-	if err := b.seeder.Grow(ctx, b.plan.Licenses); err != nil {
-		return nil, nil, fmt.Errorf("writing licences and grants: %w", err)
-	}
 	if held, err = b.hold(ctx, template); err != nil {
 		return nil, nil, fmt.Errorf("writing pods and ledgers: %w", err)
+	}
+	if err := b.seeder.Grow(ctx, b.plan.Licenses); err != nil {
+		return nil, nil, fmt.Errorf("writing licences and grants: %w", err)
 	}
 	r.SeedSeconds = time.Since(start).Seconds()
 	if err := b.skipWrites(ctx); err != nil {
