@@ -174,11 +174,18 @@ func hasEnded(pod *corev1.Pod) bool {
 }
 
 // saysRevoked says whether the controller wrote on a pod that it lost its entitlement.
-func saysRevoked(pod *corev1.Pod) bool {
+func saysRevoked(pod *corev1.Pod) bool { return isRevoked(licensed(pod)) }
+
+func isRevoked(c *corev1.PodCondition) bool {
+	return c != nil && c.Status == corev1.ConditionFalse && c.Reason == string(v1alpha1.ReasonRevoked)
+}
+
+// licensed is a pod's condition of that name; nil where it has none.
+func licensed(pod *corev1.Pod) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
 		if c := &pod.Status.Conditions[i]; c.Type == v1alpha1.PodConditionLicensed {
-			return c.Status == corev1.ConditionFalse && c.Reason == string(v1alpha1.ReasonRevoked)
+			return c
 		}
 	}
-	return false
+	return nil
 }

@@ -183,15 +183,27 @@ func wipedEntry(c *nodeReport) audit.Entry {
 	return e
 }
 
-// revokedAgo is how long after its revocation a pod's key was wiped: the operator notes the time on the pod when it calls
-// kubelet's attention to it. Keys whose lease was over, and pods of which no revocation is known, have none.
+// revokedAgo is how long after its revocation a pod's key was wiped. Keys whose lease was over, and pods of which no
+// revocation is known, have none.
 func (r *Releaser) revokedAgo(c *nodeReport) (time.Duration, bool) {
 	if c.request.Event != protocol.Wiped || c.held.Wiped || c.pod == nil || c.reason() == v1alpha1.ReasonLeaseEnded {
 		return 0, false
 	}
-	at, err := time.Parse(time.RFC3339Nano, c.pod.Annotations[v1alpha1.AnnotationAttention])
-	if err != nil {
-		return 0, false
+	at, ok := revokedAt(c.pod)
+	return max(0, r.happened(c).Sub(at)), ok
+}
+
+// revokedAt is when the controller wrote on a pod that it lost its entitlement: by the annotation with which it called
+// kubelet's attention to that, and where it called again since, by the condition, which has whole seconds.
+func revokedAt(pod *corev1.Pod) (time.Time, bool) {
+	condition := licensed(pod)
+	if !isRevoked(condition) {
+		return time.Time{}, false
 	}
-	return max(0, r.happened(c).Sub(at)), true
+	second := condition.LastTransitionTime.Time
+	at, err := time.Parse(time.RFC3339Nano, pod.Annotations[v1alpha1.AnnotationAttention])
+	if err != nil || at.Before(second) || !at.Before(second.Add(time.Second)) {
+		return second, true
+	}
+	return at, true
 }

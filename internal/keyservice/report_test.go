@@ -209,6 +209,8 @@ func TestWiped(t *testing.T) {
 	w := newWorld(t)
 	w.seats = append(seatFor(podUID, node), seats.Release{Pod: podUID, Node: node})
 	w.pod.Annotations = map[string]string{v1alpha1.AnnotationAttention: now.Add(-1500 * time.Millisecond).Format(time.RFC3339Nano)}
+	w.pod.Status.Conditions = revoked()
+	w.pod.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now.Add(-2 * time.Second))
 	registry := prometheus.NewRegistry()
 	s, err := NewServer(w.releaser(t), ServerOptions{Metrics: registry})
 	if err != nil {
@@ -247,24 +249,34 @@ func TestWiped(t *testing.T) {
 	w.noSecrets(t)
 }
 
-// What is no revocation, or of which nobody knows when it was, is not measured.
-func TestRevocationsThatAreNotMeasured(t *testing.T) {
-	attention := now.Add(-time.Second).Format(time.RFC3339Nano)
+func TestRevocationsAreMeasured(t *testing.T) {
+	ago := func(d time.Duration) string { return now.Add(-d).Format(time.RFC3339Nano) }
 	tests := map[string]struct {
 		attention string
 		reason    v1alpha1.Reason
+		condition []corev1.PodCondition
+		took      time.Duration
+		none      bool
 	}{
-		"the lease was over":  {attention, v1alpha1.ReasonLeaseEnded},
-		"nobody called":       {"", v1alpha1.ReasonNoGrant},
-		"a tenant's own word": {"yesterday", v1alpha1.ReasonNoGrant},
+		"called once":            {ago(1200 * time.Millisecond), v1alpha1.ReasonNoGrant, revoked(), 1200 * time.Millisecond, false},
+		"called again":           {ago(300 * time.Millisecond), v1alpha1.ReasonNoGrant, revoked(), 2 * time.Second, false},
+		"called for another end": {ago(time.Hour), v1alpha1.ReasonNoGrant, revoked(), 2 * time.Second, false},
+		"not called":             {"", v1alpha1.ReasonNoGrant, revoked(), 2 * time.Second, false},
+		"a tenant's own word":    {"yesterday", v1alpha1.ReasonNoGrant, revoked(), 2 * time.Second, false},
+		"the lease was over":     {ago(time.Second), v1alpha1.ReasonLeaseEnded, revoked(), 0, true},
+		"not said to be revoked": {ago(time.Second), v1alpha1.ReasonNoGrant, nil, 0, true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.pod.Annotations = map[string]string{v1alpha1.AnnotationAttention: tc.attention}
+			w.pod.Status.Conditions = tc.condition
+			for i := range w.pod.Status.Conditions {
+				w.pod.Status.Conditions[i].LastTransitionTime = metav1.NewTime(now.Add(-2 * time.Second))
+			}
 			c := &nodeReport{pod: w.pod, request: protocol.ReportRequest{Event: protocol.Wiped, Reason: tc.reason}}
-			if took, ok := w.releaser(t).revokedAgo(c); ok {
-				t.Errorf("measured %s", took)
+			if took, ok := w.releaser(t).revokedAgo(c); ok == tc.none || ok && took != tc.took {
+				t.Errorf("took %s, %t", took, ok)
 			}
 		})
 	}
