@@ -17,7 +17,7 @@ const (
 	refillTimeout = 5 * time.Second
 
 	// longestRefillPause is the longest time between two attempts to have a wiped key again while the key service refuses.
-	longestRefillPause = 10 * time.Minute
+	longestRefillPause = 3 * time.Minute
 )
 
 // renewal is one that is under way. Whoever comes meanwhile has it followed by another.
@@ -117,8 +117,11 @@ func (d *Driver) refill(ctx context.Context, req *csi.NodePublishVolumeRequest, 
 	now := d.options.Boot.Now()
 	d.mu.Lock()
 	pause := d.pauses[target]
+	early := pause.called > 0 && now-pause.called < protocol.EarlyRenewal
+	pause.called = now
+	d.pauses[target] = pause
 	d.mu.Unlock()
-	if early := now-pause.asked < protocol.EarlyRenewal && pause.asked > 0; !early && now < pause.until {
+	if !early && now < pause.until {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, refillTimeout)
@@ -136,15 +139,14 @@ func (d *Driver) refill(ctx context.Context, req *csi.NodePublishVolumeRequest, 
 	d.options.Log.Info("Key put back", subject(req)...)
 }
 
-// pause is when a wiped key is asked for again.
+// pause is when a wiped key is asked for again: not before until, unless kubelet calls when that is not due.
 type pause struct {
-	asked, until time.Duration
-	refusals     int
+	called, until time.Duration
+	refusals      int
 }
 
 // next is the pause after an attempt failed. Only refusals make it longer: what passes by itself is tried at each call.
 func (p pause) next(now time.Duration, err error) pause {
-	p.asked = now
 	var refused *protocol.Error
 	if !errors.As(err, &refused) || refused.Temporary {
 		p.until = 0
