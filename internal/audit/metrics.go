@@ -57,4 +57,12 @@ var (
 func init() {
 	metrics.Registry.MustRegister(entriesWritten, recordsWritten, appendSeconds, conflicts, writeErrors, queueLength,
 		entriesDropped, entriesCapped)
+	// Rates see the first of a type only if there were none before.
+	for _, t := range []Type{Admitted, Denied, Found, CopyDetected, CopyEvicted, KeyReleased, KeyRefused, Revoked, RevokedPodEnded, KeyWiped, SeatEnded, Exec, TimeMarkReset, Gap} {
+		entriesWritten.WithLabelValues(string(t))
+		entriesDropped.WithLabelValues(string(t))
+	}
+	for _, result := range []string{"retried", "refused"} {
+		writeErrors.WithLabelValues(result)
+	}
 }

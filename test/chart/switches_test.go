@@ -141,13 +141,15 @@ func TestOptionalObjects(t *testing.T) {
 		"default": {
 			"operator.replicas=2",
 			[]string{"PodDisruptionBudget modelrights-system/modelrights-operator", "NetworkPolicy modelrights-node/modelrights-node", "Namespace /modelrights-node", "CustomResourceDefinition /modellicenses.modelrights.dev"},
-			[]string{"ServiceMonitor modelrights-system/modelrights-operator", "Certificate modelrights-system/modelrights-serving-cert"},
+			[]string{"ServiceMonitor modelrights-system/modelrights-operator", "PrometheusRule modelrights-system/modelrights-operator", "ConfigMap modelrights-system/modelrights-dashboard", "Certificate modelrights-system/modelrights-serving-cert"},
 		},
 		"one replica needs no budget": {"operator.replicas=1", nil, []string{"PodDisruptionBudget modelrights-system/modelrights-operator"}},
 		"no network policies":         {"networkPolicy.enabled=false", nil, []string{"NetworkPolicy modelrights-node/modelrights-node", "NetworkPolicy modelrights-system/modelrights-operator"}},
 		"namespace of yours":          {"node.createNamespace=false", nil, []string{"Namespace /modelrights-node"}},
 		"CRDs of yours":               {"crds.enabled=false", nil, []string{"CustomResourceDefinition /modellicenses.modelrights.dev"}},
 		"Prometheus":                  {"serviceMonitor.enabled=true", []string{"ServiceMonitor modelrights-system/modelrights-operator"}, nil},
+		"alerts":                      {"prometheusRule.enabled=true", []string{"PrometheusRule modelrights-system/modelrights-operator"}, nil},
+		"dashboard":                   {"grafanaDashboard.enabled=true", []string{"ConfigMap modelrights-system/modelrights-dashboard"}, nil},
 		"cert-manager": {
 			"certManager.enabled=true",
 			[]string{"Certificate modelrights-system/modelrights-serving-cert", "Issuer modelrights-system/modelrights-ca"}, nil,
