@@ -86,11 +86,13 @@ var _ = Describe("An entitled workload", func() {
 		file := path.Join(directory, v1alpha1.KeyFileName)
 		main := look(ctx, pod, "8080")
 		Expect(main.KeyFile).To(Equal(file))
-		Expect(main.Files).To(HaveLen(1))
-		Expect(main.Files[0].Path).To(Equal(file))
-		Expect(main.Files[0].SHA256).To(Equal(hash([]byte(installed.key))))
-		Expect(main.Files[0].Mode).To(HavePrefix("-r--"))
-		Expect(main.Files[0].Mode).NotTo(ContainSubstring("w"))
+		Expect(main.Files).To(HaveLen(2), "the key, and its lease")
+		Expect(keySeen(main)).To(Equal(hash([]byte(installed.key))))
+		for _, seen := range main.Files {
+			Expect(path.Dir(seen.Path)).To(Equal(directory))
+			Expect(seen.Mode).To(HavePrefix("-r--"))
+			Expect(seen.Mode).NotTo(ContainSubstring("w"))
+		}
 		Expect(main.Writable).To(BeEmpty())
 
 		By("reading the mounts of the container and of the node")

@@ -214,7 +214,8 @@ var _ = Describe("Revocation on a real node", func() {
 	})
 
 	It("is bound by the lease where the node is cut off, and comes no earlier", func(ctx SpecContext) {
-		t := newEntitledTenant(ctx, lease(time.Minute))
+		// The pod must not end by itself, which would take its key along.
+		t := newEntitledTenant(ctx, lease(time.Minute), onRevoke(v1alpha1.RevokeWipeKey))
 		other := newEntitledTenant(ctx, lease(10*time.Minute))
 		pod, kept := ready(ctx, create(ctx, t.probe("short"))), ready(ctx, create(ctx, other.probe("long")))
 		file := filepath.Join(keyMountsOf(pod, t.license)[0].path, v1alpha1.KeyFileName)
@@ -228,6 +229,7 @@ var _ = Describe("Revocation on a real node", func() {
 		Eventually(done).WithTimeout(2 * time.Minute).Should(Receive(&took))
 		AddReportEntry("cut off", fmt.Sprintf("the key was wiped %s after the cut, with a lease of 1m", took.Round(time.Second)))
 		Expect(took).To(BeNumerically("<=", time.Minute+5*time.Second))
+		Expect(took).To(BeNumerically(">", 20*time.Second), "the driver was not cut off")
 		Expect(size(keptFile)).To(BeNumerically(">", 0), "a longer lease is not over")
 	})
 
