@@ -37,8 +37,10 @@ type sweeps struct {
 	all        bool
 	namespaces map[string]bool
 	wake       chan struct{}
-	// swept, where it is set, is called after the first sweep of all pods.
+	// swept, where it is set, is called once when all pods have been gone through. Only run's goroutine uses it and whole,
+	// which says that all namespaces were asked for since: those that fail are asked for again.
 	swept func()
+	whole bool
 }
 
 // changed takes notice of a licence or grant.
@@ -135,8 +137,9 @@ func (s *sweeps) once(ctx context.Context, reader client.Reader, visit func(ctx 
 		}
 	}
 	var errs []error
+	s.whole = s.whole || all
 	defer func() {
-		if all && len(errs) == 0 && s.swept != nil {
+		if s.whole && len(errs) == 0 && s.swept != nil {
 			s.swept()
 			s.swept = nil
 		}

@@ -101,14 +101,22 @@ func TestSweeps(t *testing.T) {
 		}
 	}
 
+	swept := 0
+	s.swept = func() { swept++ }
 	s.needAll()
 	cache.fails = "a"
 	if err := once(); err == nil || fmt.Sprint(visited) != "[b 1]" {
 		t.Errorf("%v, visited %v", err, visited)
 	}
+	if swept != 0 {
+		t.Error("told that all pods were gone through, and some were not")
+	}
 	cache.fails = ""
 	if err := once(); err != nil || fmt.Sprint(visited) != "[a 1]" {
 		t.Errorf("what failed is not tried again: %v, visited %v", err, visited)
+	}
+	if err := once(); err != nil || swept != 1 {
+		t.Errorf("%v, told %d times that all pods were gone through", err, swept)
 	}
 }
 

@@ -56,6 +56,11 @@ func newSeatsWorld(ctx context.Context) *seatsWorld {
 	w := &seatsWorld{env: env}
 	w.config = startEnvironment(env)
 	DeferCleanup(env.Stop)
+	DeferCleanup(func() {
+		for _, stop := range w.stops {
+			stop()
+		}
+	})
 	w.config.QPS, w.config.Burst = 2000, 4000
 	w.client = clientOf(w.config)
 	Expect(w.client.Create(ctx, builders.Namespace(operatorNamespace).Obj())).To(Succeed())
@@ -105,7 +110,7 @@ func (w *seatsWorld) lead(ctx context.Context, identity string) (stop func()) {
 		cancel()
 		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
 	})
-	DeferCleanup(stop)
+	w.stops = append(w.stops, stop) // at the end of all specs, where a spec starts another
 	Expect(waitForSync(ctx)).To(Succeed())
 	return stop
 }
