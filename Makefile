@@ -60,6 +60,7 @@ test: test-unit test-integration test-e2e ## Run every test: unit, against real 
 test-unit: ## Run the tests that need nothing but Go.
 	go test $$(go list ./... | grep -v -e /test/integration -e /test/e2e$$ -e /test/chart)
 	cd hack/cluster && go test ./...
+	cd test/alerts && go test ./...
 
 .PHONY: test-integration
 test-integration: $(CLUSTERTOOL) $(BIN)/helm ## Run the tests of the chart, and those against the API servers of the newest and the oldest supported Kubernetes.
