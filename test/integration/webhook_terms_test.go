@@ -72,6 +72,9 @@ func termSpecs(of **admission) {
 	patch := func(ctx SpecContext, c client.Client, pod *corev1.Pod, kind types.PatchType, text string) error {
 		return c.Patch(ctx, pod.DeepCopy(), client.RawPatch(kind, []byte(text)))
 	}
+	binding := func() *corev1.Binding {
+		return &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "any"}}
+	}
 	beRefusedByTheAPIServer := Or(WithTransform(apierrors.IsInvalid, BeTrue()), WithTransform(apierrors.IsForbidden, BeTrue()), WithTransform(apierrors.IsConflict, BeTrue()))
 
 	BeforeEach(func() {
@@ -94,8 +97,7 @@ func termSpecs(of **admission) {
 		swapped := pod.DeepCopy()
 		swapped.Spec.SchedulingGates, swapped.Spec.Containers[0].Image = nil, "registry.example.com/models/chat:3"
 		Expect(tenant.Update(ctx, swapped)).To(beDenied(v1alpha1.ReasonGateRemoved))
-		binding := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "any"}}
-		Expect(tenant.SubResource("binding").Create(ctx, pod.DeepCopy(), binding)).To(beRefusedByTheAPIServer)
+		Expect(tenant.SubResource("binding").Create(ctx, pod.DeepCopy(), binding())).To(beRefusedByTheAPIServer)
 
 		By("letting them remove their own")
 		Expect(patch(ctx, tenant, pod, types.JSONPatchType, `[{"op":"remove","path":"/spec/schedulingGates/0"}]`)).To(Succeed())
@@ -109,6 +111,7 @@ func termSpecs(of **admission) {
 		orphan, going := created(ctx, server()), created(ctx, server().Finalizer("example.com/hold"))
 		Expect(tenant.Delete(ctx, going)).To(Succeed())
 		Expect(patch(ctx, tenant, going, types.MergePatchType, `{"spec":{"schedulingGates":null}}`)).To(Succeed())
+		Expect(tenant.SubResource("binding").Create(ctx, going.DeepCopy(), binding())).To(beRefusedByTheAPIServer, "no node takes it any more")
 		Expect(patch(ctx, tenant, going, types.MergePatchType, `{"metadata":{"finalizers":null}}`)).To(Succeed())
 		a.revoke(ctx, chat().Obj(), grant().Obj())
 		Expect(patch(ctx, tenant, orphan, types.MergePatchType, `{"spec":{"schedulingGates":null}}`)).To(Succeed())
