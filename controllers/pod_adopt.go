@@ -31,16 +31,27 @@ func (r *PodReconciler) isSeated(pod *corev1.Pod, s standing) bool {
 		return true
 	}
 	for _, a := range s.admitted {
-		ledger := r.Seats.Ledgers.Ledger(a.use.License.Name)
-		if ledger == nil {
-			return false
-		}
-		h, ok := ledger.Holder(pod.UID)
-		if !ok || !sameAmount(h.Amount, amountOf(pod, a)) {
+		h, ok := r.holder(pod, a)
+		if !ok && !r.isLost(pod, a) || ok && !sameAmount(h.Amount, amountOf(pod, a)) {
 			return false
 		}
 	}
 	return true
+}
+
+// holder is the seat of a pod under a licence, as far as the cache knows.
+func (r *PodReconciler) holder(pod *corev1.Pod, a admission) (seats.Holder, bool) {
+	ledger := r.Seats.Ledgers.Ledger(a.use.License.Name)
+	if ledger == nil {
+		return seats.Holder{}, false
+	}
+	return ledger.Holder(pod.UID)
+}
+
+// isLost says whether the node of a pod cannot be counted on, so that the seat which the pod lacks would end again. When the
+// node is back, the pod is looked at again.
+func (r *PodReconciler) isLost(pod *corev1.Pod, a admission) bool {
+	return r.nodes.lost(pod.Spec.NodeName, leaseOf(a.use.License), r.Clock.Now())
 }
 
 func amountOf(pod *corev1.Pod, a admission) corev1.ResourceList {
@@ -67,18 +78,17 @@ func (r *PodReconciler) adopt(ctx context.Context, pod *corev1.Pod, s standing) 
 func (r *PodReconciler) adoptIn(ctx context.Context, pod *corev1.Pod, a admission) (seated bool, err error) {
 	license, grant := a.use.License, a.use.Grant
 	amount, limits := amountOf(pod, a), grant.Spec.Limits
-	if ledger := r.Seats.Ledgers.Ledger(license.Name); ledger != nil {
-		if h, ok := ledger.Holder(pod.UID); ok && sameAmount(h.Amount, amount) {
-			return true, nil
-		} else if ok {
-			return true, r.resize(ctx, pod, a, h.Amount, amount)
-		}
+	switch h, ok := r.holder(pod, a); {
+	case ok && sameAmount(h.Amount, amount), !ok && r.isLost(pod, a):
+		return true, nil
+	case ok:
+		return true, r.resize(ctx, pod, a, h.Amount, amount)
 	}
 	doing, cancel := context.WithTimeout(ctx, bookTimeout)
 	defer cancel()
 	results, err := r.Seats.Book.Do(doing, license.Name, seats.Limit{License: license}, seats.Adopt{
 		Pod: pod.UID, Grant: needOf(pod, a.use).seatGrant(), GrantLimits: limits, Amount: amount,
-		Node: pod.Spec.NodeName, Since: r.runsSince(pod),
+		Node: pod.Spec.NodeName, Since: r.runsSince(pod, license),
 	})
 	if err != nil {
 		return false, fmt.Errorf("adopting pod %s/%s in licence %s: %w", pod.Namespace, pod.Name, license.Name, err)
@@ -86,10 +96,10 @@ func (r *PodReconciler) adoptIn(ctx context.Context, pod *corev1.Pod, a admissio
 	return results[1].OK(), nil
 }
 
-// runsSince is since when a pod holds a seat that it has to be given: since it was admitted, where it has lost the seat;
-// else from now on.
-func (r *PodReconciler) runsSince(pod *corev1.Pod) time.Time {
-	if wasAdmitted(pod) {
+// runsSince is since when a pod holds a seat that it has to be given: since it was admitted, where the whole ledger was lost;
+// else from now on, since what a seat that ended used is counted.
+func (r *PodReconciler) runsSince(pod *corev1.Pod, license *v1alpha1.ModelLicense) time.Time {
+	if wasAdmitted(pod) && r.Seats.Ledgers.Ledger(license.Name) == nil {
 		return conditionOf(pod, v1alpha1.PodConditionLicensed).LastTransitionTime.Time
 	}
 	return r.Clock.Now()

@@ -97,6 +97,8 @@ type PodReconciler struct {
 	doubts gateDoubts
 	// governed is the sweep's alone.
 	governed governedImages
+	// nodes are those that pods run on.
+	nodes seatNodes
 }
 
 // SetupWithManager registers the controller for pods whose spec or labels are written, and for licences, grants and
@@ -121,6 +123,9 @@ func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Namespace{}, namespaces).
 		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			r.Rights.Subscribe(r.changed)
+			if err := r.nodes.watch(ctx, mgr.GetCache(), r.sweeps.needAll); err != nil {
+				return err
+			}
 			r.sweeps.needAll() // so that every pod is known before seats are taken
 			go r.sweeps.run(ctx, r.Client, sweepPause, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
 				return r.visit(ctx, namespace, pods, func(request reconcile.Request) { addLow(queue, request) })

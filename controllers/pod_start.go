@@ -153,6 +153,9 @@ func (r *PodReconciler) observe(pod *corev1.Pod, s standing) {
 	if state == seatHeld && !isRevoked(s.condition) {
 		for _, a := range s.admitted {
 			queued.needs = append(queued.needs, needOf(pod, a.use))
+			if _, held := r.holder(pod, a); !held && r.isLost(pod, a) {
+				queued.lost = true
+			}
 		}
 	}
 	if len(queued.needs) == 0 && (queued.group == "" || pod.Status.Phase != corev1.PodSucceeded) {

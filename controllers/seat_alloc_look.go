@@ -123,7 +123,7 @@ func (q *SeatQueue) unseated(license string, ledger *seats.Ledger) []types.Names
 	defer q.mu.Unlock()
 	var names []types.NamespacedName
 	for uid, p := range q.licenses[license] {
-		if p.state != seatHeld || p.ending {
+		if p.state != seatHeld || p.ending || p.lost {
 			continue
 		}
 		if ledger != nil {

@@ -80,8 +80,8 @@ type queuedPod struct {
 
 	created  time.Time
 	priority int32
-	// ending says that it is being deleted.
-	ending bool
+	// ending says that it is being deleted, lost that it lacks a seat and its node cannot be counted on.
+	ending, lost bool
 	// owner and revision are as rolloutOf has them.
 	owner, revision string
 	// group is the key of its group with the namespace, empty for a pod of its own; groupSize its size, 0 if not known.

@@ -28,7 +28,7 @@ func (q *SeatQueue) put(p queuedPod) queuedPod {
 			p.partial = false
 		}
 		if p.state == old.state && sameNeeds(p.needs, old.needs) {
-			old.needs, old.told, old.ending = p.needs, p.told, p.ending
+			old.needs, old.told, old.ending, old.lost = p.needs, p.told, p.ending, p.lost
 			return *old
 		}
 	}
@@ -106,16 +106,6 @@ func (q *SeatQueue) drop(name types.NamespacedName) bool {
 		q.remove(p, false)
 	}
 	return p != nil
-}
-
-// get is the pod of a name and UID as it stands in the queue.
-func (q *SeatQueue) get(name types.NamespacedName, uid types.UID) (queuedPod, bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if p := q.pods[name]; p != nil && p.uid == uid {
-		return *p, true
-	}
-	return queuedPod{}, false
 }
 
 // release puts a pod that was taking its seats back into the queue.
