@@ -80,10 +80,11 @@ func TestUnpublishIsInterrupted(t *testing.T) {
 	for name, finish := range map[string]struct {
 		do    func(*testing.T, *rig, *Driver)
 		event []string
+		waits int
 	}{
-		"and repeated":     {func(t *testing.T, r *rig, d *Driver) { r.unpublish(t, d) }, []string{"Unpublished"}},
-		"and not repeated": {func(*testing.T, *rig, *Driver) {}, nil},
-		"and taken back":   {func(t *testing.T, r *rig, d *Driver) { r.unpublish(t, d); r.publish(t, d) }, nil},
+		"and repeated":     {func(t *testing.T, r *rig, d *Driver) { r.unpublish(t, d) }, []string{"Unpublished"}, 0},
+		"and not repeated": {func(*testing.T, *rig, *Driver) {}, nil, 1},
+		"and taken back":   {func(t *testing.T, r *rig, d *Driver) { r.unpublish(t, d); r.publish(t, d) }, nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig().withReports(t)
@@ -108,8 +109,8 @@ func TestUnpublishIsInterrupted(t *testing.T) {
 			for _, told := range r.keys.reports {
 				events = append(events, string(told.Event))
 			}
-			if !slices.Equal(events, finish.event) {
-				t.Errorf("told %v, want %v", events, finish.event)
+			if !slices.Equal(events, finish.event) || d.reports.len() != finish.waits {
+				t.Errorf("told %v, want %v; %d wait, want %d", events, finish.event, d.reports.len(), finish.waits)
 			}
 		})
 	}
@@ -127,6 +128,9 @@ func TestReportsKeepTheirOrder(t *testing.T) {
 	c.deliver(t.Context())
 	r.keys.reports, r.keys.reportErr = nil, nil
 	r.boot.step(time.Minute)
+	if now, _ := d.reports.ready(protocol.MaxCallsPerNode); len(now) != 1 || now[0].Event != protocol.Wiped {
+		t.Errorf("at the same time: %+v", now)
+	}
 	c.deliver(t.Context())
 	if len(r.keys.reports) != 2 || r.keys.reports[0].Event != protocol.Wiped || r.keys.reports[0].Reason != v1alpha1.ReasonSuspended ||
 		r.keys.reports[1].Event != protocol.Unpublished {
