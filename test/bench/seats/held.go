@@ -20,6 +20,7 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/seats"
+	"modelrights.dev/modelrights/internal/seats/count"
 	"modelrights.dev/modelrights/test/bench/cluster"
 )
 
@@ -73,7 +74,7 @@ func (b *bench) hold(ctx context.Context, template *corev1.Pod) ([]heldPod, erro
 				}
 				ledger.Apply(seats.Adopt{
 					Pod: pod.UID, Grant: seats.Grant{Namespace: grant.Namespace, Name: grant.Name, UID: cluster.UIDOf(grant)},
-					Node: pod.Spec.NodeName, Since: pod.CreationTimestamp.Time,
+					Amount: count.AmountOf(pod, license.Spec.Terms.Limits), Node: pod.Spec.NodeName, Since: pod.CreationTimestamp.Time,
 				}, seats.Release{Pod: pod.UID, Node: pod.Spec.NodeName})
 				pods[pod.UID] = pod
 				held[i] = heldPod{namespace: pod.Namespace, name: pod.Name, license: license.Name, node: pod.Spec.NodeName, uid: pod.UID}
