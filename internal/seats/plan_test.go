@@ -101,6 +101,18 @@ func TestPlan(t *testing.T) {
 			waiting: []*waiter{waits(1, a, "nvidia.com/gpu", "4"), waits(2, b, "nvidia.com/gpu", "1"), waits(3, b, "cpu", "1")},
 			want:    "3:takes 1:WaitingForSeat@1 2:WaitingForSeat@2",
 		},
+		"nor is one that waits behind another, for another resource": {
+			ledgers: ledgers(func() *Ledger {
+				l := full("nvidia.com/gpu", "6", "cpu", "1")
+				must(t, l, take(104, "cpu", "1"))
+				return l
+			}()),
+			waiting: []*waiter{
+				waits(1, a, "cpu", "1"), waits(2, b, "nvidia.com/gpu", "4"), waits(3, b, "nvidia.com/gpu", "1"),
+				waits(4, b, "memory", "1"),
+			},
+			want: "4:takes 1:WaitingForSeat@1 2:WaitingForSeat@2 3:WaitingForSeat@3",
+		},
 		"a pod too large holds up nobody": {
 			ledgers: ledgers(full("nvidia.com/gpu", "6")),
 			waiting: []*waiter{waits(1, a, "nvidia.com/gpu", "7"), waits(2, a, "nvidia.com/gpu", "1")},
@@ -141,6 +153,17 @@ func TestPlan(t *testing.T) {
 			ledgers: ledgers(full("pods", "5")), groups: []GroupState{group("g", 0)},
 			waiting: []*waiter{waits(1, b).group("g"), waits(2, b).group("g")},
 			want:    "1:WaitingForGroup@1 2:WaitingForGroup@2",
+		},
+		"and while it waits for its grant, others go on": {
+			ledgers: ledgers(func() *Ledger {
+				l := Empty(license(1, "pods", "2"))
+				must(t, l, Take{Pod: uid(100), Grant: a, Generation: 1})
+				return l
+			}()), groups: []GroupState{group("g", 0)},
+			waiting: []*waiter{
+				waits(1, a).group("g").within("pods", "2"), waits(2, a).group("g").within("pods", "2"), waits(3, b), waits(4, b),
+			},
+			want: "3:takes 1:WaitingForGroup@1 2:WaitingForGroup@2 4:WaitingForSeat@3",
 		},
 		"a group that is not complete begins where there is room for all of it": {
 			ledgers: ledgers(Empty(license(1, "pods", "4"))), groups: []GroupState{group("g", 3)},
