@@ -1,0 +1,190 @@
+package controllers
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/seats"
+	"modelrights.dev/modelrights/test/builders"
+)
+
+// scene is a licence of one seat, its grant, and an allocator that knows every pod.
+type scene struct {
+	*SeatAllocator
+	held    *bookedSeats
+	license *v1alpha1.ModelLicense
+	grant   *v1alpha1.ModelGrant
+	pods    []*corev1.Pod
+}
+
+func newScene(t *testing.T, limit string) *scene {
+	t.Helper()
+	s := &scene{license: chatLicense(), grant: chatGrant()}
+	s.grant.UID = "0b1c2d3e-0000-4000-8000-000000000001"
+	s.license.Spec.Terms.Limits = builders.License("l").Limits("pods", limit).Obj().Spec.Terms.Limits
+	s.held = newBookedSeats(s.license)
+	s.SeatAllocator = allocatorOf(s.held)
+	s.Rights = fixedRights{world{[]*v1alpha1.ModelLicense{s.license}, []*v1alpha1.ModelGrant{s.grant}}.snapshot(t)}
+	s.Queue.filled()
+	return s
+}
+
+func (s *scene) pod(n int, state queueState) *corev1.Pod {
+	pod := builders.Pod("ml", fmt.Sprintf("llm-%d", n)).UID(fmt.Sprintf("0b1c2d3e-0000-4000-8000-0000000001%02d", n)).
+		Created(noon.Add(time.Duration(n)*time.Second)).ServiceAccount("llm").Gate().Container("a", chatImage).Obj()
+	s.pods = append(s.pods, pod)
+	s.Queue.put(queuedAs(pod, state, []seatNeed{{license: s.license, grant: s.grant}}))
+	return pod
+}
+
+// rounds runs the allocator once, and returns the pods that workers are to look at.
+func (s *scene) rounds(t *testing.T) (urgent []string) {
+	t.Helper()
+	b := fake.NewClientBuilder()
+	for _, pod := range s.pods {
+		b.WithObjects(pod.DeepCopy())
+	}
+	s.Pods = b.Build()
+	if _, err := s.round(t.Context(), func(pod types.NamespacedName, _ bool) { urgent = append(urgent, pod.Name) }); err != nil {
+		t.Fatal(err)
+	}
+	return urgent
+}
+
+// TestAllocatorTakes: the first in the queue has the seat, by the version that was read before; the next is owed its place.
+func TestAllocatorTakes(t *testing.T) {
+	s := newScene(t, "1")
+	first, second := s.pod(1, seatInQueue), s.pod(2, seatInQueue)
+	if got := s.rounds(t); !slices.Equal(got, []string{"llm-1"}) {
+		t.Errorf("started %v", got)
+	}
+	if _, ok := s.held.Ledger("chat").Holder(first.UID); !ok || s.held.Ledger("chat").Len() != 1 {
+		t.Error("the first holds no seat, or others do")
+	}
+	p := s.Queue.byUID[first.UID]
+	if p.state != seatTaking || p.allocation == nil || p.allocation.version == "" {
+		t.Errorf("first: %+v", p)
+	}
+	if p := s.Queue.byUID[second.UID]; p.state != seatInQueue || p.due.reason != v1alpha1.ReasonWaitingForSeat || p.due.position != 1 {
+		t.Errorf("second: %+v", p)
+	}
+}
+
+// TestAllocatorAdoptsFirst: while a pod runs without its seat, nobody takes one.
+func TestAllocatorAdoptsFirst(t *testing.T) {
+	s := newScene(t, "2")
+	runs := s.pod(1, seatHeld)
+	s.pod(2, seatInQueue)
+	if got := s.rounds(t); !slices.Equal(got, []string{"llm-1"}) || s.held.Ledger("chat") != nil {
+		t.Errorf("looks at %v", got)
+	}
+	adopt := seats.Adopt{Pod: runs.UID, Grant: seats.Grant{Namespace: "ml", Name: "chat", UID: s.grant.UID}, Since: noon}
+	if _, err := s.held.Do(t.Context(), "chat", adopt); err != nil {
+		t.Fatal(err)
+	}
+	s.Queue.touch("chat")
+	if got := s.rounds(t); !slices.Equal(got, []string{"llm-2"}) {
+		t.Errorf("then looks at %v", got)
+	}
+}
+
+// TestAllocatorWaitsToKnowAllPods: before every pod is known, it is not known who runs without a seat.
+func TestAllocatorWaitsToKnowAllPods(t *testing.T) {
+	s := newScene(t, "1")
+	s.Queue.complete = false
+	s.pod(1, seatInQueue)
+	if got := s.rounds(t); len(got) > 0 {
+		t.Errorf("started %v", got)
+	}
+}
+
+// TestAllocatorResumes: a pod that has its seat goes on, but is read again; one whose seat is marked gives it back.
+func TestAllocatorResumes(t *testing.T) {
+	for name, marked := range map[string]bool{"held": false, "marked": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, "1")
+			pod := s.pod(1, seatInQueue)
+			take := seats.Take{Pod: pod.UID, Grant: seats.Grant{Namespace: "ml", Name: "chat", UID: s.grant.UID}, Generation: 1, Since: noon}
+			if _, err := s.held.Do(t.Context(), "chat", take); err != nil {
+				t.Fatal(err)
+			}
+			if marked {
+				if _, err := s.held.Do(t.Context(), "chat", seats.Expire{Pod: pod.UID, Until: noon.Add(time.Hour)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := s.rounds(t); !slices.Equal(got, []string{"llm-1"}) {
+				t.Errorf("looks at %v", got)
+			}
+			p := s.Queue.byUID[pod.UID]
+			if marked != p.partial || marked == (p.allocation != nil) || p.allocation != nil && p.allocation.version != "" {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+}
+
+// TestQueueKeepsState: what is told of a pod late changes nothing that was decided since.
+func TestQueueKeepsState(t *testing.T) {
+	s := newScene(t, "1")
+	pod := s.pod(1, seatInQueue)
+	s.rounds(t)
+	needs := s.Queue.byUID[pod.UID].needs
+	if p := s.Queue.put(queuedAs(pod, seatInQueue, needs)); p.state != seatTaking || p.allocation == nil {
+		t.Errorf("seats are forgotten: %+v", p)
+	}
+	if p := s.Queue.put(queuedAs(pod, seatHeld, needs)); p.state != seatHeld || p.allocation != nil {
+		t.Errorf("started: %+v", p)
+	}
+	if p := s.Queue.put(queuedAs(pod, seatInQueue, needs)); p.state != seatHeld {
+		t.Errorf("a pod that has started waits again: %+v", p)
+	}
+	later := pod.DeepCopy()
+	later.UID = "0b1c2d3e-0000-4000-8000-000000000199"
+	if p := s.Queue.put(queuedAs(later, seatInQueue, needs)); p.state != seatInQueue || s.Queue.byUID[pod.UID] != nil {
+		t.Errorf("a later pod of the name is taken for it: %+v", p)
+	}
+}
+
+// TestQueueTells: each pod once for what is new to it, the first in the queue first, and nobody who has just come.
+func TestQueueTells(t *testing.T) {
+	s := newScene(t, "1")
+	var uids []types.UID
+	for n := range 3 {
+		uids = append(uids, s.pod(n, seatInQueue).UID)
+	}
+	owe := func(position int, uid types.UID, message string) {
+		s.Queue.owe(uid, verdict{reason: v1alpha1.ReasonWaitingForSeat, message: message, position: position}, noon)
+	}
+	told := func(n int, after time.Duration) string {
+		var names []string
+		for _, name := range s.Queue.untold(n, noon.Add(after)) {
+			names = append(names, name.Name)
+		}
+		return fmt.Sprint(names)
+	}
+	owe(2, uids[0], "b")
+	owe(1, uids[1], "a")
+	owe(30, uids[2], "c")
+	for i, step := range []struct {
+		n     int
+		after time.Duration
+		want  string
+	}{{9, 0, "[]"}, {1, tellAfter, "[llm-1]"}, {9, tellAfter, "[llm-0 llm-2]"}, {9, time.Hour, "[]"}} {
+		if got := told(step.n, step.after); got != step.want {
+			t.Errorf("step %d: told %s, want %s", i, got, step.want)
+		}
+	}
+	owe(40, uids[2], "far behind still")
+	owe(1, uids[0], "moved up")
+	if got := told(9, time.Hour); got != "[llm-0]" {
+		t.Errorf("told %s", got)
+	}
+}
