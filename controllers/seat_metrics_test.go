@@ -26,6 +26,7 @@ func (l ledgersOf) Licenses() []string                  { return slices.Sorted(m
 func (l ledgersOf) LicensesOf(types.UID) []string       { return nil }
 func (l ledgersOf) Subscribe(func(string))              {}
 func (l ledgersOf) Synced() bool                        { return true }
+func (l ledgersOf) Err(string) error                    { return nil }
 
 // waitingOf is how many pods wait, by licence.
 type waitingOf map[string]int
