@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -40,7 +41,7 @@ var podsShare = struct {
 }
 
 // keptConditions are the conditions of pods, besides our own, that are read from the cache.
-var keptConditions = []corev1.PodConditionType{corev1.PodScheduled}
+var keptConditions = []corev1.PodConditionType{corev1.PodScheduled, corev1.PodResizePending, corev1.PodResizeInProgress}
 
 // keptAnnotations are those that say how large a group is, with which a pod starts together.
 var keptAnnotations = []string{
@@ -62,13 +63,15 @@ func TrimPod(object any) (any, error) {
 	trimPodMeta(&pod.ObjectMeta, cut)
 	texts = texts && !cut
 	spec, status := &pod.Spec, &pod.Status
-	volumes := trimVolumes(spec.Volumes)
+	volumes, resized := trimVolumes(spec.Volumes), isResized(pod)
 	pod.Status = corev1.PodStatus{
 		Phase:                      status.Phase,
 		Conditions:                 trimPodConditions(status.Conditions),
-		InitContainerStatuses:      podsShare.statuses.one(trimStatuses(status.InitContainerStatuses)),
-		ContainerStatuses:          podsShare.statuses.one(trimStatuses(status.ContainerStatuses)),
-		EphemeralContainerStatuses: podsShare.statuses.one(trimStatuses(status.EphemeralContainerStatuses)),
+		InitContainerStatuses:      podsShare.statuses.one(trimStatuses(status.InitContainerStatuses, resized)),
+		ContainerStatuses:          podsShare.statuses.one(trimStatuses(status.ContainerStatuses, resized)),
+		AllocatedResources:         podsShare.overheads.one(status.AllocatedResources),
+		Resources:                  sharedPart(&podsShare.resources, status.Resources),
+		EphemeralContainerStatuses: podsShare.statuses.one(trimStatuses(status.EphemeralContainerStatuses, false)),
 	}
 	pod.Spec = corev1.PodSpec{
 		ServiceAccountName:  shared(spec.ServiceAccountName),
@@ -173,8 +176,26 @@ func mountsOf(mounts []corev1.VolumeMount, volumes []corev1.Volume) []corev1.Vol
 	return kept
 }
 
-// trimStatuses leaves which image a container runs, and which lie in its image volumes.
-func trimStatuses(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
+// isResized says whether the node does not give a pod what it requests: it was resized, or is to be.
+func isResized(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress {
+			return true
+		}
+	}
+	differs := func(containers []corev1.Container, statuses []corev1.ContainerStatus) bool {
+		return slices.ContainsFunc(statuses, func(s corev1.ContainerStatus) bool {
+			i := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == s.Name })
+			return i >= 0 && (s.AllocatedResources != nil && !equality.Semantic.DeepEqual(s.AllocatedResources, containers[i].Resources.Requests) ||
+				s.Resources != nil && s.Resources.Requests != nil && !equality.Semantic.DeepEqual(s.Resources.Requests, containers[i].Resources.Requests))
+		})
+	}
+	return differs(pod.Spec.InitContainers, pod.Status.InitContainerStatuses) || differs(pod.Spec.Containers, pod.Status.ContainerStatuses)
+}
+
+// trimStatuses leaves which image a container runs, and which lie in its image volumes; of a pod that was resized also what
+// the node gives it.
+func trimStatuses(statuses []corev1.ContainerStatus, resized bool) []corev1.ContainerStatus {
 	var kept []corev1.ContainerStatus
 	for _, s := range statuses {
 		status := corev1.ContainerStatus{Name: s.Name, ImageID: s.ImageID}
@@ -183,7 +204,10 @@ func trimStatuses(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
 				status.VolumeMounts = append(status.VolumeMounts, corev1.VolumeMountStatus{Name: m.Name, VolumeStatus: m.VolumeStatus})
 			}
 		}
-		if status.ImageID != "" || status.VolumeMounts != nil {
+		if resized {
+			status.AllocatedResources, status.Resources = s.AllocatedResources, s.Resources
+		}
+		if status.ImageID != "" || status.VolumeMounts != nil || resized {
 			kept = append(kept, status)
 		}
 	}

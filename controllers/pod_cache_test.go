@@ -16,6 +16,7 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/images"
+	"modelrights.dev/modelrights/internal/seats/count"
 	"modelrights.dev/modelrights/test/builders"
 )
 
@@ -114,6 +115,36 @@ func TestTrimPodKeepsWhatSeatsNeed(t *testing.T) {
 	}
 	if !equality.Semantic.DeepEqual(kept, want) {
 		t.Errorf("kept is not what is wanted (-want +got):\n%s", cmp.Diff(want, kept))
+	}
+}
+
+// TestTrimPodKeepsResizes: a cached pod counts for as much as the pod itself, while it is resized too.
+func TestTrimPodKeepsResizes(t *testing.T) {
+	cpus := func(n string) *corev1.ResourceRequirements {
+		return &corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse(n)}}
+	}
+	for name, tc := range map[string]struct {
+		spec, allocated, actual string
+		condition               corev1.PodConditionType
+		reason                  string
+	}{
+		"as it was":              {"2", "2", "2", "", ""},
+		"made smaller":           {"1", "2", "2", "", ""},
+		"made larger":            {"4", "2", "2", corev1.PodResizePending, corev1.PodReasonDeferred},
+		"larger than the node":   {"64", "2", "2", corev1.PodResizePending, corev1.PodReasonInfeasible},
+		"given, but not in full": {"1", "1", "2", corev1.PodResizeInProgress, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := builders.Pod("ml", "llm").Container("server", chatImage).Obj()
+			pod.Spec.Containers[0].Resources = *cpus(tc.spec)
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "server", AllocatedResources: cpus(tc.allocated).Requests, Resources: cpus(tc.actual)}}
+			if tc.condition != "" {
+				pod.Status.Conditions = []corev1.PodCondition{{Type: tc.condition, Status: corev1.ConditionTrue, Reason: tc.reason}}
+			}
+			if want, got := count.AmountOf(pod), count.AmountOf(trimmed(t, pod)); !equality.Semantic.DeepEqual(got, want) {
+				t.Errorf("the cached pod counts for %v, the pod for %v", got, want)
+			}
+		})
 	}
 }
 
