@@ -156,8 +156,8 @@ func TestPlan(t *testing.T) {
 		},
 		"and while it waits for its grant, others go on": {
 			ledgers: ledgers(func() *Ledger {
-				l := Empty(license(1, "pods", "2"))
-				must(t, l, Take{Pod: uid(100), Grant: a, Generation: 1})
+				l := Empty(license(1, "pods", "3"))
+				must(t, l, Take{Pod: uid(100), Grant: a, Generation: 1}, Take{Pod: uid(101), Grant: b, Generation: 1})
 				return l
 			}()), groups: []GroupState{group("g", 0)},
 			waiting: []*waiter{
