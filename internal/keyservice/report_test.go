@@ -239,12 +239,17 @@ func TestWiped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	measured := false
 	for _, family := range families {
 		if family.GetName() == "modelrights_keyservice_wipe_report_seconds" {
+			measured = true
 			if h := family.GetMetric()[0].GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 1 {
 				t.Errorf("%d revocations in %v s, want 1 in 1 s", h.GetSampleCount(), h.GetSampleSum())
 			}
 		}
+	}
+	if !measured {
+		t.Error("revocations are not measured")
 	}
 	w.noSecrets(t)
 }
