@@ -121,11 +121,21 @@ func (r *RevocationReconciler) payDebt(ctx context.Context, pod PodRef) error {
 }
 
 // restore says on a pod that it has back what it lost, and makes its node look, which asks for the key again.
-func (r *RevocationReconciler) restore(ctx context.Context, pod *corev1.Pod, held []heldSeat) error {
+func (r *RevocationReconciler) restore(ctx context.Context, pod *corev1.Pod, notes []string) error {
 	now := r.Clock.Now()
-	if err := patchRevocation(ctx, r.Client, pod, restoredCondition(pod, held, now), pod.Spec.NodeName != "", now); err != nil {
+	if err := patchRevocation(ctx, r.Client, pod, restoredCondition(pod, notes, now), pod.Spec.NodeName != "", now); err != nil {
 		return err
 	}
 	r.proceedings.restored(pod)
 	return nil
+}
+
+// restoreSeatless is restore for a pod whose seats have ended since: where it is entitled to all that it uses, the pod
+// controller gives it others once it is no longer said to be revoked.
+func (r *RevocationReconciler) restoreSeatless(ctx context.Context, pod *corev1.Pod, f rightsFacts) error {
+	notes := f.entitledNotes(pod)
+	if len(notes) == 0 {
+		return nil
+	}
+	return r.restore(ctx, pod, notes)
 }

@@ -182,8 +182,8 @@ func (r *RevocationReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	held := r.held(&pod)
-	if len(held) == 0 {
+	held, revoked := r.held(&pod), isRevoked(conditionOf(&pod, v1alpha1.PodConditionLicensed))
+	if len(held) == 0 && (!revoked || !runsOn(&pod)) {
 		r.proceedings.end(req.NamespacedName)
 		return ctrl.Result{RequeueAfter: r.untilSeated(&pod)}, nil
 	}
@@ -193,7 +193,7 @@ func (r *RevocationReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	}
 	snapshot, _ := r.Rights.Snapshot()
 	lost := lossesOf(&pod, held, r.cachedFacts(ctx, &pod, labels, snapshot))
-	if len(lost) == 0 && !isCut(&pod) && !isRevoked(conditionOf(&pod, v1alpha1.PodConditionLicensed)) {
+	if len(lost) == 0 && !isCut(&pod) && !revoked {
 		if r.proceedings.end(req.NamespacedName) {
 			r.proceedings.restored(&pod)
 		}
@@ -203,6 +203,11 @@ func (r *RevocationReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 		return ctrl.Result{RequeueAfter: r.wait(&pod, lost)}, nil
 	}
 	return r.reconcileLive(ctx, &pod, labels, snapshot)
+}
+
+// runsOn says whether a pod runs, or may, and is not on its way out.
+func runsOn(pod *corev1.Pod) bool {
+	return !isGated(pod) && !isOver(pod) && pod.DeletionTimestamp.IsZero()
 }
 
 // untilSeated is when to look again at a pod that was just admitted, and of whose seat the cache does not know yet: it may
@@ -237,34 +242,35 @@ func (r *RevocationReconciler) reconcileLive(ctx context.Context, cached *corev1
 	if err := r.Live.Get(ctx, name, &pod); err != nil || pod.UID != cached.UID {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	held := r.held(&pod)
-	if len(held) == 0 {
-		return ctrl.Result{}, nil
-	}
-	lost, err := r.lostLive(ctx, &pod, held, labels, snapshot)
+	held, revoked := r.held(&pod), isRevoked(conditionOf(&pod, v1alpha1.PodConditionLicensed))
+	lost, live, err := r.lostLive(ctx, &pod, held, labels, snapshot)
 	switch {
 	case err != nil:
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	case len(lost) > 0:
 		return r.revoke(ctx, &pod, lost)
-	case isRevoked(conditionOf(&pod, v1alpha1.PodConditionLicensed)):
-		return ctrl.Result{}, r.restore(ctx, &pod, held)
+	case revoked && len(held) > 0:
+		return ctrl.Result{}, r.restore(ctx, &pod, notesOf(held))
+	case revoked && runsOn(&pod):
+		return ctrl.Result{}, r.restoreSeatless(ctx, &pod, live)
+	case len(held) == 0:
+		return ctrl.Result{}, nil
 	}
 	return ctrl.Result{RequeueAfter: retryStale}, nil
 }
 
-// lostLive is lossesOf by what the API server has now.
-func (r *RevocationReconciler) lostLive(ctx context.Context, pod *corev1.Pod, held []heldSeat, labels map[string]string, snapshot *entitlement.Snapshot) ([]loss, error) {
+// lostLive is lossesOf by what the API server has now, which it returns as well.
+func (r *RevocationReconciler) lostLive(ctx context.Context, pod *corev1.Pod, held []heldSeat, labels map[string]string, snapshot *entitlement.Snapshot) ([]loss, rightsFacts, error) {
 	names := make([]string, len(held))
 	for i, seat := range held {
 		names[i] = seat.license
 	}
 	live, liveLabels, err := r.reads.namespace(ctx, pod.Namespace, snapshot, labels, names)
 	if err != nil {
-		return nil, err
+		return nil, rightsFacts{}, err
 	}
 	var nodeErr error
-	lost := lossesOf(pod, held, rightsFacts{
+	facts := rightsFacts{
 		snapshot: live, namespaceLabels: liveLabels, last: r.licenses.last, now: r.Clock.Now(),
 		nodeLabels: func() (map[string]string, bool) {
 			cached, _ := r.cachedNode(ctx, pod.Spec.NodeName)
@@ -272,6 +278,7 @@ func (r *RevocationReconciler) lostLive(ctx context.Context, pod *corev1.Pod, he
 			nodeErr = errors.Join(nodeErr, err)
 			return nodeLabels, known && err == nil
 		},
-	})
-	return lost, nodeErr
+	}
+	lost := lossesOf(pod, held, facts)
+	return lost, facts, nodeErr
 }

@@ -43,9 +43,7 @@ type rightsFacts struct {
 
 // lossesOf lists which of its seats a pod has lost the right to, in the order of the licences' names.
 func lossesOf(pod *corev1.Pod, held []heldSeat, f rightsFacts) []loss {
-	subject := entitlement.Pod{
-		Namespace: pod.Namespace, NamespaceLabels: f.namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec, Held: true,
-	}
+	subject := f.subject(pod)
 	var lost []loss
 	for _, seat := range held {
 		if l := lossOf(subject, seat, f); l != nil {
@@ -53,6 +51,26 @@ func lossesOf(pod *corev1.Pod, held []heldSeat, f rightsFacts) []loss {
 		}
 	}
 	return lost
+}
+
+// subject is a pod that has its seats, or had them.
+func (f rightsFacts) subject(pod *corev1.Pod) entitlement.Pod {
+	return entitlement.Pod{
+		Namespace: pod.Namespace, NamespaceLabels: f.namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec, Held: true,
+	}
+}
+
+// entitledNotes says under which licences a pod runs; there are none unless it is entitled to all that it uses.
+func (f rightsFacts) entitledNotes(pod *corev1.Pod) []string {
+	decided := entitlement.DecidePod(f.subject(pod), f.snapshot, f.now)
+	if len(decided.Refused()) > 0 {
+		return nil
+	}
+	var notes []string
+	for _, use := range decided.Licenses() {
+		notes = append(notes, restoredNote(use.License.Name, use.Grant.Name))
+	}
+	return notes
 }
 
 // lossOf asks what a renewal of the lease asks, too; nil where the pod is entitled.
@@ -204,12 +222,21 @@ func revokedCondition(pod *corev1.Pod, lost []loss, now time.Time) *corev1.PodCo
 }
 
 // restoredCondition is the condition of a pod that has back all that it lost.
-func restoredCondition(pod *corev1.Pod, held []heldSeat, now time.Time) *corev1.PodCondition {
-	var notes []string
-	for _, seat := range held {
-		notes = append(notes, fmt.Sprintf("licence %s by grant %s, after it was lost for a while", seat.license, seat.holder.Grant.Name))
-	}
+func restoredCondition(pod *corev1.Pod, notes []string, now time.Time) *corev1.PodCondition {
 	return licensedCondition(pod, corev1.ConditionTrue, v1alpha1.ReasonEntitled, notes, keptMarks(pod), now)
+}
+
+func restoredNote(license, grant string) string {
+	return fmt.Sprintf("licence %s by grant %s, after it was lost for a while", license, grant)
+}
+
+// notesOf says under which licences a pod runs.
+func notesOf(held []heldSeat) []string {
+	notes := make([]string, len(held))
+	for i, seat := range held {
+		notes[i] = restoredNote(seat.license, seat.holder.Grant.Name)
+	}
+	return notes
 }
 
 // keptMarks are the marks of a pod but for those of losses.

@@ -214,7 +214,7 @@ func TestRevokedCondition(t *testing.T) {
 	if len(unlogged(pod, []loss{first, second})) > 0 || !logged.has("m1") || !logged.has("m2") {
 		t.Errorf("marks %v", logged)
 	}
-	set(restoredCondition(pod, []heldSeat{{license: "chat", holder: seats.Holder{Grant: seats.Grant{Name: "g"}}}}, noon.Add(time.Hour)))
+	set(restoredCondition(pod, notesOf([]heldSeat{{license: "chat", holder: seats.Holder{Grant: seats.Grant{Name: "g"}}}}), noon.Add(time.Hour)))
 	c = conditionOf(pod, v1alpha1.PodConditionLicensed)
 	if c.Status != corev1.ConditionTrue || c.Reason != "Entitled" || !slices.Equal(marksOf(pod, v1alpha1.PodConditionLicensed), marks{"m1", "m2"}) {
 		t.Errorf("restored to %+v", c)

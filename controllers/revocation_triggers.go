@@ -122,11 +122,10 @@ func (r *RevocationReconciler) visit(ctx context.Context, namespace string, pods
 	}
 	for i := range pods {
 		pod := &pods[i]
-		held := r.held(pod)
-		if len(held) == 0 {
+		held, revoked := r.held(pod), isRevoked(conditionOf(pod, v1alpha1.PodConditionLicensed))
+		if len(held) == 0 && !revoked {
 			continue
 		}
-		revoked := isRevoked(conditionOf(pod, v1alpha1.PodConditionLicensed))
 		if lost := lossesOf(pod, held, r.cachedFacts(ctx, pod, labels, snapshot)); isCut(pod) || revoked || len(lost) > 0 {
 			add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
 		}

@@ -163,6 +163,16 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 			}),
 	)
 
+	It("have it back though their seats have ended since, and get others", func(ctx SpecContext) {
+		t := w.team(ctx, nil, nil)
+		pod := w.runs(ctx, t, t.pod("llm").Obj(), "n1")
+		update(ctx, w, t.license, func(l *v1alpha1.ModelLicense) { l.Spec.Suspended = ptr.To(true) })
+		w.revoked(ctx, pod, v1alpha1.ReasonSuspended)
+		w.do(ctx, t, seats.End{Pod: pod.UID, At: time.Now()})
+		update(ctx, w, t.license, func(l *v1alpha1.ModelLicense) { l.Spec.Suspended = nil })
+		Eventually(w.licensed(ctx, pod)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+	})
+
 	It("when their own labels change, which only then are other than what the grant selects", func(ctx SpecContext) {
 		t := w.team(ctx, nil, func(g *builders.GrantBuilder) { g.PodSelector(map[string]string{"app": "llm"}) })
 		pod := w.runs(ctx, t, t.pod("llm").Obj(), "n1")
