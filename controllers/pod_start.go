@@ -44,6 +44,9 @@ func (r *PodReconciler) start(ctx context.Context, pod *corev1.Pod, g gated, a a
 		return ctrl.Result{}, err
 	}
 	r.observe(after, g.standing)
+	if r.Seats.Waited != nil {
+		r.Seats.Waited(r.Clock.Now().Sub(after.CreationTimestamp.Time))
+	}
 	admitted, _ := g.unlogged()
 	r.tellAdmitted(after, admitted)
 	return ctrl.Result{}, nil

@@ -52,6 +52,8 @@ type SeatAllocator struct {
 	Pods client.Reader
 	// Clock tells the time.
 	Clock clock.PassiveClock
+	// Waited is told for how long each pod waited that has its seats now. Optional.
+	Waited func(time.Duration)
 	// TellRate is how many waiting pods are told their place in a second; 0 means DefaultTellRate.
 	TellRate int
 	// Interrupt is for tests.

@@ -31,6 +31,8 @@ func (l ledgersOf) Err(string) error                    { return nil }
 // waitingOf is how many pods wait, by licence.
 type waitingOf map[string]int
 
+func (w waitingOf) Subscribe(func(string)) {}
+
 func (w waitingOf) Waiting(license string) map[seats.Grant]WaitingSeats {
 	return map[seats.Grant]WaitingSeats{{Name: "g"}: {Pods: w[license]}}
 }

@@ -113,8 +113,9 @@ type SeatQueue struct {
 	// complete says that every pod that there was at the start is here: before, it is not known who runs without a seat.
 	complete bool
 	// changed are the licences of which something has changed since they were last planned.
-	changed map[string]bool
-	wake    chan struct{}
+	changed     map[string]bool
+	subscribers []func(license string)
+	wake        chan struct{}
 }
 
 // NewSeatQueue returns an empty queue.
@@ -133,6 +134,13 @@ type WaitingSeats struct {
 	Pods int
 	// Resources is what they request together.
 	Resources corev1.ResourceList
+}
+
+// Subscribe calls f with each licence of which what waits may have changed. F must neither block nor call the queue.
+func (q *SeatQueue) Subscribe(f func(license string)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.subscribers = append(q.subscribers, f)
 }
 
 // Waiting says what waits for seats of a licence, by grant. Pods that other gates hold back too do not count.

@@ -155,6 +155,9 @@ func (q *SeatQueue) stale(uid types.UID) {
 // change asks for another look at a licence. The caller holds the lock.
 func (q *SeatQueue) change(license string) {
 	q.changed[license] = true
+	for _, tell := range q.subscribers {
+		tell(license)
+	}
 	select {
 	case q.wake <- struct{}{}:
 	default:

@@ -41,6 +41,8 @@ const (
 type SeatWaiting interface {
 	// Waiting says what waits for seats of a licence, by grant.
 	Waiting(license string) map[seats.Grant]WaitingSeats
+	// Subscribe calls f with each licence of which that may have changed. F neither blocks nor asks.
+	Subscribe(f func(license string))
 }
 
 // LedgerErrors says why a ledger cannot be understood; nil where it can.
@@ -87,7 +89,10 @@ func (m *statusMemory) usageDue(pause time.Duration) time.Time {
 // SetupWithManager registers the controller: for licences and grants, ledgers, and the names and nodes of their holders.
 func (r *SeatStatusReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.memory = map[string]*statusMemory{}
-	r.Ledgers.Subscribe(r.Changed)
+	r.Ledgers.Subscribe(r.changed)
+	if r.Queue != nil {
+		r.Queue.Subscribe(r.changed)
+	}
 	return ctrl.NewControllerManagedBy(mgr).Named("seatstatus").
 		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.ModelGrant{}, r.grants.handler()).
@@ -99,7 +104,7 @@ func (r *SeatStatusReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			r.mu.Unlock()
 			r.Pods.Subscribe(func(uid types.UID) {
 				for _, license := range r.Ledgers.LicensesOf(uid) {
-					r.Changed(license)
+					r.changed(license)
 				}
 			})
 			return nil
@@ -108,8 +113,8 @@ func (r *SeatStatusReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// Changed has the status of a licence looked at: what waits has changed.
-func (r *SeatStatusReconciler) Changed(license string) {
+// changed has the status of a licence looked at.
+func (r *SeatStatusReconciler) changed(license string) {
 	r.mu.Lock()
 	wake := r.wake
 	r.mu.Unlock()

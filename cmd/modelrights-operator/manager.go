@@ -85,7 +85,10 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	keeping := newSeatKeeping(mgr, seats)
+	keeping, err := newSeatKeeping(mgr, now, seats)
+	if err != nil {
+		return nil, err
+	}
 	coverage, err := addWebhooks(ctx, mgr, o, now, keeper, store, seats, webhooks.NewReporter(log, recorder), ready)
 	if err != nil {
 		return nil, err

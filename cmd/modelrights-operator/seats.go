@@ -16,17 +16,23 @@ import (
 
 // seatKeeping is what all share who give, take or look at seats.
 type seatKeeping struct {
-	view  *seatbook.View
-	book  *seatbook.Book
-	queue *controllers.SeatQueue
+	view    *seatbook.View
+	book    *seatbook.Book
+	queue   *controllers.SeatQueue
+	metrics *controllers.SeatMetrics
 }
 
-func newSeatKeeping(mgr manager.Manager, view *seatbook.View) seatKeeping {
-	return seatKeeping{
+func newSeatKeeping(mgr manager.Manager, now clock.PassiveClock, view *seatbook.View) (seatKeeping, error) {
+	keeping := seatKeeping{
 		view:  view,
 		book:  seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Registerer: metrics.Registry}),
 		queue: controllers.NewSeatQueue(),
 	}
+	var err error
+	if keeping.metrics, err = controllers.NewSeatMetrics(metrics.Registry, view, keeping.queue, now, mgr.Elected()); err != nil {
+		return seatKeeping{}, fmt.Errorf("registering the metrics of seats: %w", err)
+	}
+	return keeping, nil
 }
 
 // addPods decides on stored pods, and takes the seats of those that wait.
@@ -35,6 +41,7 @@ func addPods(mgr manager.Manager, now clock.PassiveClock, keeping seatKeeping, s
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: mgr.GetEventRecorder(component), Clock: now,
 		Seats: &controllers.SeatAllocator{
 			Queue: keeping.queue, Ledgers: keeping.view, Book: keeping.book, Rights: store, Pods: mgr.GetClient(), Clock: now,
+			Waited: keeping.metrics.Waited,
 		},
 	}
 	if err := pods.SetupWithManager(mgr); err != nil {
@@ -43,7 +50,7 @@ func addPods(mgr manager.Manager, now clock.PassiveClock, keeping seatKeeping, s
 	return nil
 }
 
-// addSeatEnds ends seats, and says in status and metrics what is in use.
+// addSeatEnds ends seats, and says in status what is in use.
 func addSeatEnds(ctx context.Context, mgr manager.Manager, now clock.PassiveClock, keeping seatKeeping, log *audit.Log) error {
 	pods := controllers.NewSeatPods(now, keeping.view)
 	ends := &controllers.SeatEndReconciler{
@@ -56,9 +63,6 @@ func addSeatEnds(ctx context.Context, mgr manager.Manager, now clock.PassiveCloc
 	status := &controllers.SeatStatusReconciler{Client: mgr.GetClient(), Ledgers: keeping.view, Queue: keeping.queue, Pods: pods, Clock: now}
 	if err := status.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the controller of the status of seats: %w", err)
-	}
-	if _, err := controllers.NewSeatMetrics(metrics.Registry, keeping.view, keeping.queue, now, mgr.Elected()); err != nil {
-		return fmt.Errorf("registering the metrics of seats: %w", err)
 	}
 	return nil
 }

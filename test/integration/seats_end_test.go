@@ -209,8 +209,10 @@ var _ = Describe("Seats end", Ordered, func() {
 		}
 		eventually(ctx, seatsOf).Should(HaveField("Summary", "0/4"), "nobody has used it yet")
 
-		pods := []*corev1.Pod{w.pod(ctx, builders.Pod("ml", "shown-1").NodeName("shown")), w.pod(ctx, builders.Pod("ml", "shown-2").NodeName("shown"))}
+		By("having pods wait while nobody has a seat yet")
 		w.queue.set("shown", grantOf(grant), controllers.WaitingSeats{Pods: 3, Resources: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("3")}})
+		eventually(ctx, seatsOf).Should(And(HaveField("Summary", "0/4"), HaveField("Waiting", int32(3))))
+		pods := []*corev1.Pod{w.pod(ctx, builders.Pod("ml", "shown-1").NodeName("shown")), w.pod(ctx, builders.Pod("ml", "shown-2").NodeName("shown"))}
 		for _, pod := range pods {
 			w.take(ctx, license, grant, pod)
 			w.pass(time.Second)

@@ -46,6 +46,13 @@ type endWorld struct {
 type waitingSeats struct {
 	mu        sync.Mutex
 	byLicense map[string]map[seats.Grant]controllers.WaitingSeats
+	tell      []func(license string)
+}
+
+func (w *waitingSeats) Subscribe(f func(license string)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tell = append(w.tell, f)
 }
 
 func (w *waitingSeats) Waiting(license string) map[seats.Grant]controllers.WaitingSeats {
@@ -58,6 +65,9 @@ func (w *waitingSeats) set(license string, grant seats.Grant, waiting controller
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.byLicense[license] = map[seats.Grant]controllers.WaitingSeats{grant: waiting}
+	for _, tell := range w.tell {
+		tell(license)
+	}
 }
 
 func newEndWorld(ctx context.Context) *endWorld {
