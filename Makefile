@@ -86,8 +86,9 @@ mutants: ## Take each guard of docs/coverage.md out of the code, one at a time, 
 bench: $(CLUSTERTOOL) ## Measure, and write the results into _output/bench: docs/benchmarks.md says how to read them (BENCHFLAGS=-short).
 	$(CLUSTERTOOL) build --only control-plane
 	go run ./test/bench/report -out $(OUTPUT)/bench
-	go build -trimpath -o $(OUTPUT)/bench/admission ./test/bench/admission
-	exec $(OUTPUT)/bench/admission -assets $(BIN) -out $(OUTPUT)/bench $(BENCHFLAGS)
+	go build -trimpath -o $(OUTPUT)/bench/ ./test/bench/admission ./test/bench/seats
+	$(OUTPUT)/bench/admission -assets $(BIN) -out $(OUTPUT)/bench $(BENCHFLAGS)
+	exec $(OUTPUT)/bench/seats -assets $(BIN) -out $(OUTPUT)/bench $(BENCHFLAGS)
 
 .PHONY: bench-node
 bench-node: cluster-up images $(BIN)/helm ## Measure on a real node: how fast keys are mounted, and wiped when a grant is deleted.
