@@ -124,6 +124,8 @@ func TestTimeMarkOutlives(t *testing.T) {
 			then(h)
 			h.put(2, 1)
 			h.expectMark(noon.Add(time.Hour))
+			h.put(3, 1)
+			h.expectMark(noon.Add(time.Hour))
 		})
 	}
 }
@@ -161,13 +163,13 @@ func TestTimeMarkIsReset(t *testing.T) {
 	h.clock.Step(time.Hour)
 	h.put(3, 1)
 	h.expectMark(noon.Add(2 * time.Hour))
-	h.remove(0)
-	h.records.suspicious.Store(true)
-	h.clock.Step(auditVerifyPause)
-	h.expectMark(noon.Add(2 * time.Hour))
 	if err := h.Live.Delete(t.Context(), &v1alpha1.ModelAuditLog{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.AuditLogName}}); err != nil {
 		t.Fatal(err)
 	}
+	h.expectMark(noon.Add(2 * time.Hour))
+	h.remove(2) // the reset: who takes it away does not bring the wrong mark back
+	h.records.suspicious.Store(true)
+	h.verifyDue = time.Time{}
 	h.expectMark(noon.Add(2 * time.Hour))
 	if len(log.written) != 1 {
 		t.Errorf("reset %d times", len(log.written))
