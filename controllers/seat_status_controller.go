@@ -79,6 +79,27 @@ type statusMemory struct {
 	// share is how much of usagePause usage waits for: at first a random part, so that after a start, when it is behind
 	// everywhere, it is not written everywhere at once.
 	share float64
+	// unseen are statuses that were written and that the cache may not show yet, by the object's namespace and name: what is
+	// wanted next is compared with them too, or a change back would be missed.
+	unseen map[types.NamespacedName]*v1alpha1.SeatStatus
+}
+
+// shows says whether an object has the seats in its status that are wanted, by the cache and by what was written last.
+func (m *statusMemory) shows(name types.NamespacedName, cached, wanted *v1alpha1.SeatStatus) bool {
+	unseen, ok := m.unseen[name]
+	if ok && equality.Semantic.DeepEqual(cached, unseen) {
+		delete(m.unseen, name)
+		ok = false
+	}
+	return equality.Semantic.DeepEqual(cached, wanted) && (!ok || equality.Semantic.DeepEqual(unseen, wanted))
+}
+
+// wrote remembers what was written until the cache shows it.
+func (m *statusMemory) wrote(name types.NamespacedName, written *v1alpha1.SeatStatus) {
+	if m.unseen == nil {
+		m.unseen = map[types.NamespacedName]*v1alpha1.SeatStatus{}
+	}
+	m.unseen[name] = written
 }
 
 // usageDue is when usage is to be written next.
@@ -205,13 +226,15 @@ func (r *SeatStatusReconciler) licenseStatus(license *v1alpha1.ModelLicense, vie
 // writeLicense writes the part of a licence's status that is ours, if it has changed. That usage alone has grown counts where
 // it is due.
 func (r *SeatStatusReconciler) writeLicense(ctx context.Context, license *v1alpha1.ModelLicense, status v1alpha1.ModelLicenseStatus, memory *statusMemory, usageDue bool) error {
-	before := license.Status
-	if equality.Semantic.DeepEqual(ownerSeats.part(v1alpha1.ModelLicenseStatus{Seats: before.Seats, Conditions: before.Conditions}),
-		ownerSeats.part(v1alpha1.ModelLicenseStatus{Seats: status.Seats, Conditions: status.Conditions})) &&
+	before, name := license.Status, client.ObjectKeyFromObject(license)
+	if memory.shows(name, before.Seats, status.Seats) &&
+		equality.Semantic.DeepEqual(ownerSeats.part(v1alpha1.ModelLicenseStatus{Conditions: before.Conditions}),
+			ownerSeats.part(v1alpha1.ModelLicenseStatus{Conditions: status.Conditions})) &&
 		(!usageDue || equality.Semantic.DeepEqual(before.Usage, status.Usage)) {
 		return nil
 	}
 	memory.written = time.Now()
+	memory.wrote(name, status.Seats)
 	return client.IgnoreNotFound(applyLicenseStatus(ctx, r.Client, license, ownerSeats, status))
 }
 
@@ -246,11 +269,12 @@ func (r *SeatStatusReconciler) writeGrants(ctx context.Context, license string, 
 		if !pods.IsZero() {
 			growing++
 		}
-		if equality.Semantic.DeepEqual(grant.Status.Seats, inUse) &&
+		if memory.shows(name, grant.Status.Seats, inUse) &&
 			(equality.Semantic.DeepEqual(grant.Status.Usage, usage) || !usageDue && !pods.IsZero()) {
 			continue
 		}
 		memory.written = time.Now()
+		memory.wrote(name, inUse)
 		if err := client.IgnoreNotFound(applyGrantSeats(ctx, r.Client, &grant, inUse, usage)); err != nil {
 			errs = append(errs, err)
 		}

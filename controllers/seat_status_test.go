@@ -147,3 +147,22 @@ func TestShownGrants(t *testing.T) {
 		})
 	}
 }
+
+// TestStatusIsNotMissed: a status that was written and that the cache does not show yet is no reason to leave the next one
+// unwritten, which the cache happens to show from before.
+func TestStatusIsNotMissed(t *testing.T) {
+	none, one := &v1alpha1.SeatStatus{Summary: "2/2"}, &v1alpha1.SeatStatus{Summary: "2/2", Waiting: 1}
+	name := types.NamespacedName{Name: "chat"}
+	m := &statusMemory{}
+	if m.shows(name, none, one) || !m.shows(name, one, one) {
+		t.Fatal("without anything written, the cache decides")
+	}
+	m.wrote(name, none)
+	if m.shows(name, one, one) {
+		t.Error("the cache shows what was before the last write, and the next one would be left out")
+	}
+	m.wrote(name, one)
+	if !m.shows(name, one, one) || len(m.unseen) != 0 {
+		t.Error("what the cache shows need not be remembered")
+	}
+}
