@@ -124,7 +124,7 @@ var _ = Describe("Seats", Ordered, func() {
 		guards := []*watchman{w.guard(team, licenses[0], 3), w.guard(team, licenses[1], 3)}
 		stop := w.lead(ctx, "operator-1")
 		defer stop()
-		long, err := time.ParseDuration(cmp.Or(os.Getenv("MODELRIGHTS_CHURN"), "6s"))
+		long, err := time.ParseDuration(cmp.Or(os.Getenv("MODELRIGHTS_CHURN"), "60s"))
 		Expect(err).NotTo(HaveOccurred())
 		ended, n := 0, 0
 		for began := time.Now(); time.Since(began) < long; {
