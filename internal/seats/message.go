@@ -21,7 +21,7 @@ func (p *planner) message(u *unit, b *block, a Allocation) string {
 		whose = "ModelGrant " + b.grant.grant.String()
 	}
 	who := "the pod"
-	if size := len(u.pods) + len(u.missing); size > 1 {
+	if size := len(u.pods) + u.missing; size > 1 {
 		who = fmt.Sprintf("its group of %d pods", size)
 	}
 	if a.Reason == v1alpha1.ReasonTooLarge {

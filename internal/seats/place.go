@@ -25,6 +25,8 @@ type step struct {
 	of                amount
 	nodes, grantNodes int64
 	surge             int32
+	// kept says that it is kept for a pod that does not exist yet, and so takes no line of the ledger.
+	kept bool
 }
 
 func (p *planner) apply(s step, n int64) {
@@ -33,7 +35,9 @@ func (p *planner) apply(s step, n int64) {
 	s.grant.inUse.add(n, s.of)
 	pl.nodes += n * s.nodes
 	s.grant.nodes += n * s.grantNodes
-	pl.holders += int(n)
+	if !s.kept {
+		pl.holders += int(n)
+	}
 	if s.surge > 0 {
 		pl.surge.left -= int32(n) * s.surge
 	}
@@ -61,8 +65,8 @@ func (p *planner) placeAll(u *unit) *block {
 			return b
 		}
 	}
-	for i := range u.missing {
-		if b := p.place(&u.missing[i]); b != nil {
+	for range u.missing {
+		if b := p.place(&u.each); b != nil {
 			return b
 		}
 	}
@@ -158,8 +162,8 @@ func (p *planner) force(pod *planPod) {
 func (p *planner) tooLarge(u *unit) *block {
 	sums := map[*planGrant]*tally{}
 	byLedger := map[*planLedger]*tally{}
-	alone := len(u.pods)+len(u.missing) == 1
-	check := func(pod *planPod) *block {
+	alone := len(u.pods)+u.missing == 1
+	check := func(pod *planPod, times int64) *block {
 		for i := range pod.wants {
 			w := &pod.wants[i]
 			sum, total := &tally{}, &tally{}
@@ -172,8 +176,8 @@ func (p *planner) tooLarge(u *unit) *block {
 				}
 				sum, total = sums[w.grant], byLedger[w.grant.ledger]
 			}
-			sum.add(1, w.of)
-			total.add(1, w.of)
+			sum.add(times, w.of)
+			total.add(times, w.of)
 			b := &block{reason: v1alpha1.ReasonTooLarge, grant: w.grant}
 			if l := w.grant.ledger.ledger; l != nil {
 				if b.lack = l.bounds.tooLarge(*total); b.lack != "" {
@@ -189,16 +193,14 @@ func (p *planner) tooLarge(u *unit) *block {
 		return nil
 	}
 	for _, pod := range u.pods {
-		if b := check(pod); b != nil {
+		if b := check(pod, 1); b != nil {
 			return b
 		}
 	}
-	for i := range u.missing {
-		if b := check(&u.missing[i]); b != nil {
-			return b
-		}
+	if u.missing == 0 {
+		return nil
 	}
-	return nil
+	return check(&u.each, int64(u.missing))
 }
 
 // surgeRoom is what a licence allows beyond its limits.
@@ -254,17 +256,54 @@ func (p *planner) reserveForGroups() {
 			continue
 		}
 		slices.SortFunc(wants, func(a, b planWant) int { return cmp.Compare(a.grant.ledger.name, b.grant.ledger.name) })
+		if limited := slices.ContainsFunc(wants, planWant.limited); !limited {
+			continue // there is room for them whenever they come
+		}
 		for range max(state.Size-len(state.Held)-state.Finished, 0) {
-			var r reservation
-			for i := range wants {
-				s := step{grant: wants[i].grant, of: wants[i].of}
-				_ = wants[i].nodes(&s) // where there is none, there is none to keep
-				p.apply(s, 1)
-				r = append(r, s)
+			r, ok := p.reserve(wants)
+			if !ok {
+				break
 			}
 			group.missing = append(group.missing, r)
 		}
 	}
+}
+
+// maxReserved bounds the pods for which room is kept, of all groups together.
+const maxReserved = v1alpha1.MaxSeatHolders
+
+// reserve keeps room for one missing pod, as much as there is: a group that says it is larger than it was when it began, or
+// than its grant allows, keeps nothing from others that it could not have.
+func (p *planner) reserve(wants []planWant) (reservation, bool) {
+	if p.kept >= maxReserved {
+		return nil, false
+	}
+	var r reservation
+	for i := range wants {
+		w := &wants[i]
+		if w.grant.ledger.ledger == nil || w.room() != nil {
+			for _, s := range r {
+				p.apply(s, -1)
+			}
+			return nil, false
+		}
+		s := step{grant: w.grant, of: w.of, kept: true}
+		_ = w.nodes(&s) // where there is none, there is none to keep
+		p.apply(s, 1)
+		r = append(r, s)
+	}
+	p.kept++
+	return r, true
+}
+
+// limited says whether anything that a pod wants is limited.
+func (w planWant) limited() bool {
+	bounded := func(b bounds) bool {
+		return b.pods != unlimited || b.nodes != unlimited ||
+			slices.ContainsFunc(b.of, func(limit count) bool { return w.of.of(limit.name) > 0 })
+	}
+	l := w.grant.ledger.ledger
+	return l != nil && (bounded(l.bounds) || bounded(w.grant.bounds))
 }
 
 // give gives the room of one missing pod free, for one that has come; false where there is none.

@@ -94,8 +94,8 @@ type Allocation struct {
 //     namespace and name of several. A pod with several licences has its turn in the first of them by name.
 //   - Within a grant, pods go by priority, then by age, then by UID; a group goes where its first pod stands.
 //   - A pod takes its seats where all its licences and grants have room, and a group where there is room for all its pods,
-//     those that do not exist yet included. A group of known size that has begun keeps room for what is missing of it, for
-//     GroupReserve after its newest seat, and those pods go before all others.
+//     those that do not exist yet included. A group of known size that has begun keeps what room there is for what is missing of
+//     it, for GroupReserve after its newest seat, and those pods go before all others.
 //   - The first pod in the order for which a licence has no room keeps all that it wants, in all its licences: so it is not
 //     overtaken for ever by those that want less. Each one after it keeps the resource that it lacks from those behind it.
 //     Who wants none of that goes on.

@@ -19,7 +19,9 @@ type planner struct {
 	queues  turns
 	// reserved are the pods for which room was kept, since their group has begun. They have no turn to wait for.
 	reserved []*unit
-	byGrant  map[*planGrant]*turn
+	// kept is for how many missing pods room is kept.
+	kept    int
+	byGrant map[*planGrant]*turn
 
 	taken, waiting []Allocation
 	undo           []step
@@ -104,8 +106,9 @@ type planWant struct {
 type unit struct {
 	first *planPod
 	pods  []*planPod
-	// missing are further pods for which there must be room, each as first.
-	missing []planPod
+	// missing is for how many further pods there must be room, each of which wants as much as each.
+	missing int
+	each    planPod
 	group   *planGroup
 }
 
@@ -184,8 +187,8 @@ func (p *planner) enqueue() {
 		}
 		slices.SortFunc(group.waiting, comparePods)
 		u := &unit{first: group.waiting[0], pods: group.waiting, group: group}
-		for range max(state.Size-state.Finished-len(group.waiting), 0) {
-			u.missing = append(u.missing, planPod{wants: greatest(group.waiting)})
+		if u.missing = max(state.Size-state.Finished-len(group.waiting), 0); u.missing > 0 {
+			u.each.wants = greatest(group.waiting)
 		}
 		p.queue(u)
 		group.waiting = nil // a key that is there twice is one group
@@ -321,8 +324,8 @@ func (p *planner) keep(u *unit, b *block) {
 		for _, pod := range u.pods {
 			p.force(pod)
 		}
-		for i := range u.missing {
-			p.force(&u.missing[i])
+		for range u.missing {
+			p.force(&u.each)
 		}
 	}
 }
@@ -336,7 +339,7 @@ func (p *planner) wait(u *unit, b *block) {
 			pl.ahead++
 			a.Position = pl.ahead
 		}
-		if a.Reason == v1alpha1.ReasonWaitingForSeat && len(u.pods)+len(u.missing) > 1 {
+		if a.Reason == v1alpha1.ReasonWaitingForSeat && len(u.pods)+u.missing > 1 {
 			a.Reason = v1alpha1.ReasonWaitingForGroup
 		}
 		a.Message = p.message(u, b, a)
