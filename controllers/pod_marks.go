@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -30,9 +31,25 @@ func admittedImage(image string) string { return markOf("admitted image", image)
 // marksOf reads the marks of one of a pod's conditions; there are none where there is no such condition.
 func marksOf(pod *corev1.Pod, condition corev1.PodConditionType) marks {
 	if c := conditionOf(pod, condition); c != nil {
-		return strings.Fields(strings.TrimSuffix(c.Message[strings.LastIndexByte(c.Message, '[')+1:], "]"))
+		_, m := splitMarks(c.Message)
+		return m
 	}
 	return nil
+}
+
+// splitMarks parts what a condition says to people from the marks after it.
+func splitMarks(message string) (string, marks) {
+	i := strings.LastIndex(message, " [")
+	if i < 0 || !strings.HasSuffix(message, "]") {
+		return message, nil
+	}
+	m := marks(strings.Fields(message[i+2 : len(message)-1]))
+	for _, mark := range m {
+		if strings.ContainsFunc(mark, func(r rune) bool { return unicode.IsUpper(r) || r == ',' }) {
+			return message, nil // a reason
+		}
+	}
+	return message[:i], m
 }
 
 func (m marks) has(mark string) bool { return slices.Contains(m, mark) }
@@ -46,13 +63,16 @@ func (m marks) with(needed marks) marks {
 
 // withoutMarks is what a condition says to people.
 func withoutMarks(message string) string {
-	if i := strings.LastIndexByte(message, '['); i >= 0 && strings.HasSuffix(message, "]") {
-		return strings.TrimSuffix(message[:i], " ")
-	}
-	return message
+	text, _ := splitMarks(message)
+	return text
 }
 
-func (m marks) String() string { return " [" + strings.Join(m, " ") + "]" }
+func (m marks) String() string {
+	if len(m) == 0 {
+		return ""
+	}
+	return " [" + strings.Join(m, " ") + "]"
+}
 
 // conditionOf is one of a pod's conditions, or nil.
 func conditionOf(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
