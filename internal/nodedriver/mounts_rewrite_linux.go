@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -25,11 +26,17 @@ func (LinuxMounts) Held(directory string) ([]string, error) {
 	}
 	var targets []string
 	for _, m := range mounts {
-		if ours(m) {
+		if ours(m) && !isPart(m) {
 			targets = append(targets, directory+strings.TrimPrefix(m.Mountpoint, actual))
 		}
 	}
 	return targets, nil
+}
+
+// isPart says whether a mount shows a volume, or a part of it, to one container alone: kubelet makes such for a subPath,
+// below the pod's directory. Nobody renews a lease there.
+func isPart(m *mountinfo.Info) bool {
+	return m.Root != "/" || slices.Contains(strings.Split(m.Mountpoint, string(filepath.Separator)), "volume-subpaths")
 }
 
 // Read reads a file through the target. See Mounts.
