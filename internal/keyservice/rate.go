@@ -21,7 +21,8 @@ const maxPods = 65536
 type podLicense struct{ podUID, license string }
 
 // liveRate bounds, for each node, what renewals and reports ask the API server beyond the ordinary: two to four reads
-// each. A revocation of some hundred pods on a node stays within it.
+// each. A revocation of some hundred pods on a node stays within it. It counts twice: what is confirmed before a key is
+// wiped has room of its own, since tenants make kubelet come early by whatever they write on their pods.
 var liveRate = limit.Rate{Burst: 500, Every: 50 * time.Millisecond}
 
 // releaseRates counts releases, and reads for renewals and reports. The zero value is ready.
@@ -29,12 +30,14 @@ type releaseRates struct {
 	once  sync.Once
 	rates *limit.Rates[podLicense]
 	nodes *limit.Rates[string]
+	wipes *limit.Rates[string]
 }
 
 func (r *releaseRates) prepare() {
 	r.once.Do(func() {
 		r.rates = limit.NewRates[podLicense](podRate, maxPods)
 		r.nodes = limit.NewRates[string](liveRate, maxNodes)
+		r.wipes = limit.NewRates[string](liveRate, maxNodes)
 	})
 }
 
@@ -46,6 +49,12 @@ func (r *releaseRates) of() *limit.Rates[podLicense] {
 func (r *releaseRates) live() *limit.Rates[string] {
 	r.prepare()
 	return r.nodes
+}
+
+// confirmed counts what is confirmed before a key is wiped.
+func (r *releaseRates) confirmed() *limit.Rates[string] {
+	r.prepare()
+	return r.wipes
 }
 
 func (r *releaseRates) giveBack(now time.Time, c *call) { r.of().GiveBack(now, keyOf(c)) }

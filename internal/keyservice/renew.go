@@ -76,10 +76,11 @@ func (r *Releaser) renew(ctx context.Context, c *renewal) (protocol.RenewRespons
 	if !suspect && !c.request.Early {
 		return answer, nil
 	}
-	if wait := r.rates.live().Take(r.Clock.Now(), c.driver.node); wait > 0 {
-		if suspect {
+	if suspect {
+		if wait := r.rates.confirmed().Take(r.Clock.Now(), c.driver.node); wait > 0 {
 			return keep(v1alpha1.ReasonTooManyRequests, "too much is to be confirmed for this node at the moment"), nil
 		}
+	} else if wait := r.rates.live().Take(r.Clock.Now(), c.driver.node); wait > 0 {
 		return answer, nil
 	}
 	return r.renewLive(ctx, c, answer)

@@ -345,6 +345,19 @@ func TestLiveReadsOfOneNodeAreBounded(t *testing.T) {
 	}
 }
 
+// A tenant who makes kubelet come early again and again, by writing on a pod, does not keep a key from being wiped.
+func TestEarlyRenewalsHoldUpNoWipe(t *testing.T) {
+	w := newWorld(t)
+	handler := w.handler(t)
+	for range liveRate.Burst + 50 {
+		w.renewed(t, handler, true)
+	}
+	w.grants = nil
+	if answer := w.renewed(t, handler, true); answer.Verdict != protocol.Wipe || answer.Reason != v1alpha1.ReasonNoGrant {
+		t.Errorf("answer %+v", answer)
+	}
+}
+
 func TestNobodyRenewsOrReports(t *testing.T) {
 	for _, path := range []string{protocol.RenewPath, protocol.ReportPath} {
 		for name, bearer := range map[string]string{"nobody": "", "made up": "made-up", "the pod": podToken} {
