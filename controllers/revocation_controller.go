@@ -96,11 +96,18 @@ func (r *RevocationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 				r.sweeps.need(e.ObjectNew.GetName())
 			}
 		}}).
-		Watches(&corev1.Node{}, handler.Funcs{UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			if relabelled(e) {
-				r.nodeRelabelled(e.ObjectNew.GetName())
-			}
-		}}).
+		Watches(&corev1.Node{}, handler.Funcs{
+			CreateFunc: func(_ context.Context, e event.CreateEvent, _ workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+				if !e.IsInInitialList { // a node that comes back under its name may have other labels
+					r.nodeRelabelled(e.Object.GetName())
+				}
+			},
+			UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+				if relabelled(e) {
+					r.nodeRelabelled(e.ObjectNew.GetName())
+				}
+			},
+		}).
 		WatchesRawSource(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			r.add.Store(ptr.To(queue.Add))
 			go r.run(ctx, queue.Add)
@@ -131,6 +138,7 @@ func (r *RevocationReconciler) run(ctx context.Context, add func(reconcile.Reque
 		case <-time.After(retryUnsynced):
 		}
 	}
+	r.timeSurges()
 	go r.times.run(ctx)
 	r.sweeps.needAll()
 	r.sweeps.run(ctx, r.Client, revocationPause, func(ctx context.Context, namespace string, pods []corev1.Pod) error {
@@ -253,8 +261,10 @@ func (r *RevocationReconciler) reconcileLive(ctx context.Context, cached *corev1
 		return ctrl.Result{}, r.restore(ctx, &pod, notesOf(held))
 	case revoked && runsOn(&pod):
 		return ctrl.Result{}, r.restoreSeatless(ctx, &pod, live)
-	case len(held) == 0:
-		return ctrl.Result{}, nil
+	}
+	r.proceedings.end(name) // what was suspected is not so
+	if len(held) == 0 || isCut(cached) {
+		return ctrl.Result{}, nil // by the cache nothing is known of a cut pod, now or in a second
 	}
 	return ctrl.Result{RequeueAfter: retryStale}, nil
 }

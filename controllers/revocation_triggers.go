@@ -88,6 +88,17 @@ func (r *RevocationReconciler) ledgerWritten(license string) {
 	}
 }
 
+// timeSurges sets the timers of the seats beyond the limits that are there at the start, also of licences that allow none any
+// more, of whose ledgers no notice is taken when they are written.
+func (r *RevocationReconciler) timeSurges() {
+	now := r.Clock.Now()
+	for _, name := range r.Ledgers.Licenses() {
+		if ledger := r.Ledgers.Ledger(name); ledger != nil {
+			r.times.at(rightsTime{name: name}, surgeEnds(ledger, now))
+		}
+	}
+}
+
 // forgetLicenses forgets licences that are gone and of which nobody holds a seat.
 func (r *RevocationReconciler) forgetLicenses() {
 	if snapshot, synced := r.Rights.Snapshot(); synced && r.Ledgers.Synced() {
