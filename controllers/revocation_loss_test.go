@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 type heldLedgers map[string]*seats.Ledger
 
 func (l heldLedgers) Ledger(license string) *seats.Ledger { return l[license] }
-func (l heldLedgers) Licenses() []string                  { return nil }
+func (l heldLedgers) Licenses() []string                  { return slices.Sorted(maps.Keys(l)) }
 func (l heldLedgers) Subscribe(func(string))              {}
 func (l heldLedgers) Synced() bool                        { return true }
 func (l heldLedgers) LicensesOf(pod types.UID) []string {

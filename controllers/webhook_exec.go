@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -26,8 +28,10 @@ import (
 const execDebounce = time.Second
 
 // ExecWebhooks keeps the webhooks for interactive access: they are sent what happens in namespaces that hold grants of
-// licences which deny or record it. It writes only when the namespaces change, the certificates, or what somebody else
-// did to the configuration; what it costs to look is a pass over the namespaces in memory, at most once a second.
+// licences which deny or record it, or pods with seats of such licences: who deletes a grant in a namespace shall not get in
+// before the key is wiped, nor while the pod has what it read. It writes only when the namespaces change, the certificates,
+// or what somebody else did to the configuration; what it costs to look is a pass over the namespaces and the holders of
+// seats in memory, at most once a second.
 type ExecWebhooks struct {
 	// Client applies. Required.
 	Client client.Client
@@ -35,6 +39,8 @@ type ExecWebhooks struct {
 	Live client.Reader
 	// Rights know licences and grants. Required.
 	Rights Governing
+	// Ledgers know who holds seats. Required.
+	Ledgers SeatLedgers
 	// Certificates know what the API server is to trust. Required.
 	Certificates Certificates
 	// Settings are the Service, the paths and the namespaces that are exempt.
@@ -81,11 +87,11 @@ func (r *ExecWebhooks) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resu
 	}
 	snapshot, synced := r.Rights.Snapshot()
 	bundle := r.Certificates.CABundle()
-	if !synced || len(bundle) == 0 {
+	if !synced || !r.Ledgers.Synced() || len(bundle) == 0 {
 		return ctrl.Result{RequeueAfter: unsyncedRetry}, nil
 	}
 	r.looked = now
-	want := admissionconfig.ValidatingExec(r.Settings, admissionconfig.NewExecScope(execPolicies(snapshot)), bundle)
+	want := admissionconfig.ValidatingExec(r.Settings, admissionconfig.NewExecScope(execPolicies(snapshot, r.Ledgers)), bundle)
 	if admissionconfig.SameValidating(r.last, want) && now.Before(r.due) {
 		return ctrl.Result{RequeueAfter: r.due.Sub(now)}, nil
 	}
@@ -120,12 +126,17 @@ func (r *ExecWebhooks) write(ctx context.Context, want []admissionregistrationv1
 	return nil
 }
 
-// execPolicies is the strictest policy among the licences that a namespace holds grants of, by namespace. Grants of
-// licences that do not exist say nothing: no key is released under them.
-func execPolicies(s *entitlement.Snapshot) iter.Seq2[string, v1alpha1.ExecPolicy] {
+// execPolicies is the strictest policy among the licences that a namespace holds grants or seats of, by namespace. Grants
+// of licences that do not exist say nothing: no key is released under them.
+func execPolicies(s *entitlement.Snapshot, ledgers SeatLedgers) iter.Seq2[string, v1alpha1.ExecPolicy] {
 	return func(yield func(string, v1alpha1.ExecPolicy) bool) {
+		held := heldPolicies(s, ledgers)
 		for namespace, licenses := range s.GrantedLicenses() {
-			policy, granted := v1alpha1.ExecAllow, false
+			policy, granted := held[namespace]
+			if !granted {
+				policy = v1alpha1.ExecAllow
+			}
+			delete(held, namespace)
 			for name := range licenses {
 				if l := s.License(name); l != nil {
 					policy, granted = admissionconfig.StricterExec(policy, l.Spec.Terms.Exec), true
@@ -135,5 +146,30 @@ func execPolicies(s *entitlement.Snapshot) iter.Seq2[string, v1alpha1.ExecPolicy
 				return
 			}
 		}
+		for _, namespace := range slices.Sorted(maps.Keys(held)) {
+			if !yield(namespace, held[namespace]) {
+				return
+			}
+		}
 	}
+}
+
+// heldPolicies is the strictest policy among the licences that the pods of a namespace hold seats of, by namespace. A
+// licence that does not exist any more denies nothing, as whoever decides has it.
+func heldPolicies(s *entitlement.Snapshot, ledgers SeatLedgers) map[string]v1alpha1.ExecPolicy {
+	held := map[string]v1alpha1.ExecPolicy{}
+	for _, name := range ledgers.Licenses() {
+		l, ledger := s.License(name), ledgers.Ledger(name)
+		if l == nil || ledger == nil || l.Spec.Terms.Exec == v1alpha1.ExecAllow {
+			continue
+		}
+		for _, namespace := range namespacesOf(ledger) {
+			before, ok := held[namespace]
+			if !ok {
+				before = v1alpha1.ExecAllow
+			}
+			held[namespace] = admissionconfig.StricterExec(before, l.Spec.Terms.Exec)
+		}
+	}
+	return held
 }

@@ -35,7 +35,7 @@ func execFixture(t *testing.T, g *governing) (*ExecWebhooks, client.Client, *int
 		}}).Build()
 	settings := webhookSettings
 	settings.DenyExecPath, settings.AuditExecPath, settings.ExemptNamespaces = "/deny", "/audit", []string{"exempt"}
-	return &ExecWebhooks{Client: c, Live: c, Rights: g, Certificates: trusted("ca"), Settings: settings}, c, &writes
+	return &ExecWebhooks{Client: c, Live: c, Rights: g, Ledgers: heldLedgers{}, Certificates: trusted("ca"), Settings: settings}, c, &writes
 }
 
 func reconcileExec(t *testing.T, r *ExecWebhooks) ctrl.Result {
@@ -102,6 +102,42 @@ func TestExecWebhooksFollow(t *testing.T) {
 	gone := execChanges(nil, nil)
 	gone.Licenses["recorded"] = nil
 	step("a licence that is gone", gone, map[string][]string{}, 1)
+}
+
+// TestExecWebhooksOutlastGrants: who may delete a grant may not open the pods that hold the key by that.
+func TestExecWebhooksOutlastGrants(t *testing.T) {
+	g := governed(t)
+	g.snapshot = g.snapshot.Apply(execChanges(map[string]v1alpha1.ExecPolicy{"strict": v1alpha1.ExecDeny, "recorded": v1alpha1.ExecAudit, "open": v1alpha1.ExecAllow},
+		map[string]string{"a": "strict", "both": "recorded"}))
+	r, c, _ := execFixture(t, g)
+	ledgers := heldLedgers{}
+	for i, held := range []struct{ namespace, license string }{{"a", "strict"}, {"both", "strict"}, {"b", "recorded"}, {"c", "open"}, {"d", "gone"}} {
+		license := g.snapshot.License(held.license)
+		if license == nil {
+			license = builders.License(held.license).Obj()
+		}
+		uid := fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+		ledgers.holds(t, license, builders.Pod(held.namespace, "llm").UID(uid).Obj(), nil)
+	}
+	r.Ledgers = ledgers
+	want := map[string][]string{admissionconfig.DenyExec: {"a", "both"}, admissionconfig.AuditExec: {"b"}}
+	step := func(what string) {
+		t.Helper()
+		reconcileExec(t, r)
+		if diff := cmp.Diff(want, sent(t, c)); diff != "" {
+			t.Errorf("%s: sent, wanted (-), got (+):\n%s", what, diff)
+		}
+	}
+	step("with grants")
+	gone := execChanges(nil, nil)
+	for namespace, license := range map[string]string{"a": "strict", "both": "recorded"} {
+		gone.Grants[entitlement.GrantKey{Namespace: namespace, Name: "grant-" + license}] = nil
+	}
+	g.snapshot = g.snapshot.Apply(gone)
+	step("without")
+	r.Ledgers, r.due = heldLedgers{}, time.Time{}
+	want = map[string][]string{}
+	step("without seats")
 }
 
 // TestExecWebhooksMany: 100,000 grants are no more writes than one.

@@ -33,7 +33,7 @@ func addExec(ctx context.Context, mgr manager.Manager, o options, now clock.Pass
 		return fmt.Errorf("registering the webhooks for exec: %w", err)
 	}
 	configuration := &controllers.ExecWebhooks{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Certificates: keeper,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Ledgers: seats, Certificates: keeper,
 		Settings: admissionconfig.Settings{
 			ServiceNamespace: o.namespace, ServiceName: o.webhookService,
 			DenyExecPath: webhooks.DenyExecPath(secret), AuditExecPath: webhooks.AuditExecPath(secret),

@@ -32,6 +32,7 @@ import (
 	"modelrights.dev/modelrights/controllers"
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/rights"
+	"modelrights.dev/modelrights/internal/seatbook"
 	"modelrights.dev/modelrights/test/builders"
 	"modelrights.dev/modelrights/webhooks"
 )
@@ -72,6 +73,9 @@ func startExec(env *envtest.Environment, seats *seated, log *submitted, sent *re
 	Expect(err).NotTo(HaveOccurred())
 	waitForSync, err := store.Watch(running, mgr.GetCache())
 	Expect(err).NotTo(HaveOccurred())
+	ledgers := seatbook.NewView()
+	waitForLedgers, err := ledgers.Watch(running, mgr.GetCache())
+	Expect(err).NotTo(HaveOccurred())
 	Expect(webhooks.RegisterExec(mgr.GetWebhookServer(), webhooks.ExecOptions{
 		PathSecret: pathSecret, Licenses: store, Seats: seats, Pods: mgr.GetCache(), Live: mgr.GetAPIReader(),
 		Sessions: webhooks.NewSessionReporter(log, mgr.GetEventRecorder("modelrights-operator")),
@@ -81,7 +85,7 @@ func startExec(env *envtest.Environment, seats *seated, log *submitted, sent *re
 	settings.DenyExecPath, settings.AuditExecPath = webhooks.DenyExecPath(pathSecret), webhooks.AuditExecPath(pathSecret)
 	live := &addressed{Client: clientOf(env.Config), at: at}
 	Expect((&controllers.ExecWebhooks{
-		Client: live, Live: live, Rights: store, Certificates: fixedCertificate(install.LocalServingCAData), Settings: settings,
+		Client: live, Live: live, Rights: store, Ledgers: ledgers, Certificates: fixedCertificate(install.LocalServingCAData), Settings: settings,
 	}).SetupWithManager(mgr)).To(Succeed())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(running) }()
@@ -91,6 +95,7 @@ func startExec(env *envtest.Environment, seats *seated, log *submitted, sent *re
 	})
 	DeferCleanup(stop)
 	Expect(waitForSync(running)).To(Succeed())
+	Expect(waitForLedgers(running)).To(Succeed())
 	return stop
 }
 
