@@ -19,9 +19,11 @@ const retryConflict = 20 * time.Millisecond
 
 // start lets a pod go that has all its seats: an entry for each licence, durable, then its condition, then its gate. Both
 // writes of the pod carry the resourceVersion that was read before its ledgers were written, or before they were read again
-// here: whoever gives the seats back touches the pod first, so that one of the two fails.
+// here: whoever gives the seats back touches the pod first, so that one of the two fails. They are read again, too, where
+// the pod needs other seats than it took, by licences and grants that have changed since.
 func (r *PodReconciler) start(ctx context.Context, pod *corev1.Pod, g gated, a allocation) (ctrl.Result, error) {
-	if a.version != pod.ResourceVersion {
+	trimmed := len(a.confine) > 0 && g.settled() // and so not written before its gate is removed: the cache has no affinity
+	if a.version != pod.ResourceVersion || !sameSeats(a.taken, g.needs) || trimmed {
 		fresh, verified, err := r.verify(ctx, pod)
 		if err != nil {
 			return ctrl.Result{}, err
@@ -106,6 +108,9 @@ func (r *PodReconciler) verify(ctx context.Context, known *corev1.Pod) (*corev1.
 	if len(g.denied) > 0 || len(g.needs) == 0 {
 		return nil, gated{}, nil
 	}
+	if len(r.Seats.Ledgers.LicensesOf(pod.UID)) > len(g.needs) {
+		return nil, gated{}, nil // it has a seat that it does not need any more
+	}
 	for _, n := range g.needs {
 		ledger, err := r.liveLedger(ctx, n.license.Name)
 		if err != nil {
@@ -114,7 +119,7 @@ func (r *PodReconciler) verify(ctx context.Context, known *corev1.Pod) (*corev1.
 		if ledger == nil {
 			return nil, gated{}, nil
 		}
-		if h, ok := ledger.Holder(pod.UID); !ok || h.Grant.UID != n.grant.UID || !h.Until.IsZero() {
+		if h, ok := ledger.Holder(pod.UID); !ok || h.Grant.UID != n.grant.UID || !h.Until.IsZero() || !sameAmount(h.Amount, n.amount) {
 			return nil, gated{}, nil
 		}
 	}

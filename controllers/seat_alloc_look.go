@@ -15,11 +15,9 @@ import (
 // allocScene is what one round of the allocator goes by.
 type allocScene struct {
 	now time.Time
-	// licenses are those that can be planned, ledgers theirs with the limits of today. limits are the licences whose ledger
-	// has not taken those over.
+	// licenses are those that can be planned, ledgers theirs with the limits of today.
 	licenses map[string]*v1alpha1.ModelLicense
 	ledgers  map[string]*seats.Ledger
-	limits   map[string]bool
 	// waiting are the pods that can be planned, surges the pods that each of them replaces. Resumed are those that have all
 	// their seats already, since an operator ended before it let them go.
 	waiting, resumed []queuedPod
@@ -35,7 +33,7 @@ type allocScene struct {
 // does one whose ledger has not come back with what was written last, or by newer limits than are known here.
 func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) *allocScene {
 	s := &allocScene{
-		now: a.Clock.Now(), licenses: map[string]*v1alpha1.ModelLicense{}, ledgers: map[string]*seats.Ledger{}, limits: map[string]bool{},
+		now: a.Clock.Now(), licenses: map[string]*v1alpha1.ModelLicense{}, ledgers: map[string]*seats.Ledger{},
 		surges: map[types.UID][]types.UID{},
 	}
 	for _, name := range licenses {
@@ -54,12 +52,12 @@ func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) 
 		}
 		switch {
 		case ledger == nil:
-			ledger, s.limits[name] = seats.Empty(license), true
+			ledger = seats.Empty(license)
 		case ledger.LicenseUID() == license.UID && ledger.Generation() > license.Generation:
 			s.left = append(s.left, name)
 			continue
-		case ledger.LicenseUID() != license.UID || ledger.Generation() < license.Generation:
-			ledger, s.limits[name] = ledger.Clone(), true
+		case !follows(ledger, license):
+			ledger = ledger.Clone()
 			ledger.Apply(seats.Limit{License: license, Confirmed: true})
 		}
 		s.licenses[name], s.ledgers[name] = license, ledger
@@ -101,14 +99,14 @@ func (a *SeatAllocator) seen(license string, ledger *seats.Ledger, now time.Time
 }
 
 // holds counts the seats that a waiting pod holds: those that it needs, and others, with which it cannot start: of another
-// licence or another grant than it needs, or one that somebody is about to give back.
+// licence or another grant than it needs, or for another amount, or one that somebody is about to give back.
 func (a *SeatAllocator) holds(p *queuedPod) (usable, others int) {
 	for _, license := range a.Ledgers.LicensesOf(p.uid) {
 		ledger := a.Ledgers.Ledger(license)
 		i := slices.IndexFunc(p.needs, func(n seatNeed) bool { return n.license.Name == license })
 		if i < 0 || ledger == nil {
 			others++
-		} else if h, ok := ledger.Holder(p.uid); ok && h.Grant.UID == p.needs[i].grant.UID && h.Until.IsZero() {
+		} else if h, ok := ledger.Holder(p.uid); ok && sameAmount(h.Amount, p.needs[i].amount) && h.Grant.UID == p.needs[i].grant.UID && h.Until.IsZero() {
 			usable++
 		} else if ok {
 			others++

@@ -78,6 +78,7 @@ func (a *SeatAllocator) take(ctx context.Context, s *allocScene, chosen []queued
 			a.Queue.release(t.uid)
 			continue
 		}
+		t.taken = t.needs
 		a.Queue.allocated(t.uid, t.allocation)
 		seated = append(seated, t.name)
 	}
@@ -88,10 +89,8 @@ func (a *SeatAllocator) take(ctx context.Context, s *allocScene, chosen []queued
 // takeIn takes seats of one licence, in one write.
 func (a *SeatAllocator) takeIn(ctx context.Context, s *allocScene, license string, takers []*taker) error {
 	takers = slices.DeleteFunc(slices.Clone(takers), func(t *taker) bool { return t.failed })
-	var changes []seats.Change
-	if s.limits[license] {
-		changes = append(changes, seats.Limit{License: s.licenses[license]})
-	}
+	// The limits go along in any case: those of the ledger may have been changed by hand.
+	changes := []seats.Change{seats.Limit{License: s.licenses[license]}}
 	for _, t := range takers {
 		n := t.needs[slices.IndexFunc(t.needs, func(n seatNeed) bool { return n.license.Name == license })]
 		changes = append(changes, seats.Take{
@@ -102,7 +101,7 @@ func (a *SeatAllocator) takeIn(ctx context.Context, s *allocScene, license strin
 			return failAll(takers, err)
 		}
 	}
-	if len(changes) == 0 {
+	if len(takers) == 0 {
 		return nil
 	}
 	doing, cancel := context.WithTimeout(ctx, bookTimeout)

@@ -50,8 +50,15 @@ func sameNeeds(a, b []seatNeed) bool {
 	})
 }
 
+// sameSeats says whether two lists of needs are for the same seats: whoever has those of one has those of the other.
+func sameSeats(a, b []seatNeed) bool {
+	return slices.EqualFunc(a, b, func(x, y seatNeed) bool {
+		return x.license.UID == y.license.UID && x.grant.UID == y.grant.UID && sameAmount(x.amount, y.amount)
+	})
+}
+
 func sameAmount(a, b corev1.ResourceList) bool {
-	return maps.EqualFunc(a, b, func(x, y resource.Quantity) bool { return x.Cmp(y) == 0 })
+	return maps.EqualFunc(a, b, func(x, y resource.Quantity) bool { return x.Cmp(y) == 0 }) || seats.SameAmount(a, b)
 }
 
 // allocation are seats that a gated pod has.
@@ -61,6 +68,8 @@ type allocation struct {
 	version string
 	// confine lists the nodes that the pod is to be confined to, a list for each licence that asks for it.
 	confine [][]string
+	// taken are the seats.
+	taken []seatNeed
 }
 
 // verdict is what a waiting pod is told.

@@ -105,6 +105,10 @@ func (a amount) list() corev1.ResourceList {
 	return out
 }
 
+// SameAmount says whether two amounts count alike in a ledger, which knows no fractions of a byte or of a thousandth of a
+// core.
+func SameAmount(a, b corev1.ResourceList) bool { return slices.Equal(amountOf(a), amountOf(b)) }
+
 // of is how much of a resource the amount has.
 func (a amount) of(name corev1.ResourceName) int64 {
 	for _, c := range a {
