@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// DenyExec and AuditExec are the webhooks of the configuration Exec: for namespaces in which a licence denies
-	// interactive access, and for those in which it is only recorded.
-	DenyExec  = "deny.exec.modelrights.dev"
+	// DenyExec is the webhook of the configuration Exec for namespaces in which a licence denies interactive access.
+	DenyExec = "deny.exec.modelrights.dev"
+	// AuditExec is the one for namespaces in which it is only recorded.
 	AuditExec = "audit.exec.modelrights.dev"
 
 	// MaxExecNamespaces is how many namespaces a webhook for exec names. Where there are more, all are sent that are not

@@ -106,7 +106,7 @@ var _ = Describe("Node driver's leases", func() {
 		answered := time.Now()
 		n.away.Store(true)
 		republish(ctx, driver)
-		Consistently(seen).WithTimeout(asked.Add(2500 * time.Millisecond).Sub(time.Now())).WithPolling(10 * time.Millisecond).Should(Equal(n.key))
+		Consistently(seen).WithTimeout(time.Until(asked.Add(2500 * time.Millisecond))).WithPolling(10 * time.Millisecond).Should(Equal(n.key))
 		stop()
 		driver, _ = n.run()
 		Eventually(seen).WithPolling(time.Millisecond).Should(BeEmpty())

@@ -17,6 +17,7 @@ import (
 	. "github.com/onsi/gomega"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -168,11 +169,11 @@ func (w *seatsWorld) createAll(ctx context.Context, objects []*corev1.Pod) {
 func (w *seatsWorld) ledger(ctx context.Context, license string) *seats.Ledger {
 	GinkgoHelper()
 	var stored v1alpha1.ModelSeats
-	if err := w.client.Get(ctx, client.ObjectKey{Name: license}, &stored); client.IgnoreNotFound(err) == nil && err != nil {
+	err := w.client.Get(ctx, client.ObjectKey{Name: license}, &stored)
+	if apierrors.IsNotFound(err) {
 		return seats.Empty(builders.License(license).Obj())
-	} else {
-		Expect(err).NotTo(HaveOccurred())
 	}
+	Expect(err).NotTo(HaveOccurred())
 	ledger, err := seats.Decode(&stored)
 	Expect(err).NotTo(HaveOccurred())
 	return ledger
