@@ -263,10 +263,12 @@ func (r *PodReconciler) stand(pod *corev1.Pod, namespaceLabels map[string]string
 
 // decide decides on a pod as it is: one that has its seats, or was admitted before there were any, is not new.
 func (r *PodReconciler) decide(pod *corev1.Pod, namespaceLabels map[string]string, snapshot *entitlement.Snapshot) entitlement.PodDecision {
-	return entitlement.DecidePod(entitlement.Pod{
-		Namespace: pod.Namespace, NamespaceLabels: namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec,
-		Held: !isGated(pod) && (len(r.Seats.Ledgers.LicensesOf(pod.UID)) > 0 || wasAdmitted(pod)),
-	}, snapshot, r.Clock.Now())
+	subject := entitlement.Pod{Namespace: pod.Namespace, NamespaceLabels: namespaceLabels, Labels: pod.Labels, Spec: &pod.Spec}
+	if !isGated(pod) {
+		subject.Seats = r.Seats.Ledgers.LicensesOf(pod.UID)
+		subject.Held = len(subject.Seats) > 0 || wasAdmitted(pod)
+	}
+	return entitlement.DecidePod(subject, snapshot, r.Clock.Now())
 }
 
 // standLive is stand by what the API server has now, as the webhook denies: an accusation rests on no cache. It says no

@@ -102,7 +102,8 @@ func (p *podValidator) update(req *admission.Request, old, pod *corev1.Pod) eval
 	return func(s *entitlement.Snapshot, labels map[string]string, now time.Time) verdict {
 		var v verdict
 		asked := podOf(req, pod, labels)
-		asked.Held = p.holds(pod)
+		asked.Seats = p.seatsOf(pod)
+		asked.Held = len(asked.Seats) > 0
 		if changed {
 			v.uses, v.refusals = entitlement.DecideUpdate(asked, &old.Spec, s, now)
 		}

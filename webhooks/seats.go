@@ -22,8 +22,14 @@ type Seats interface {
 }
 
 // holds says whether a pod has its seats.
-func (d *decider) holds(pod *corev1.Pod) bool {
-	return d.seats != nil && pod.UID != "" && len(d.seats.LicensesOf(pod.UID)) > 0
+func (d *decider) holds(pod *corev1.Pod) bool { return len(d.seatsOf(pod)) > 0 }
+
+// seatsOf are the licences that a pod holds seats of.
+func (d *decider) seatsOf(pod *corev1.Pod) []string {
+	if d.seats == nil || pod.UID == "" {
+		return nil
+	}
+	return d.seats.LicensesOf(pod.UID)
 }
 
 // decideRoom refuses a new pod for which a licence that does not queue has no room: overage Deny.

@@ -28,6 +28,9 @@ type Request struct {
 	// Held says that the pod has its seats already: grace periods are for it, and what is asked of new pods alone (devices
 	// that can be counted, a node selector that agrees) is not asked again.
 	Held bool
+	// Seats are the licences that the pod holds seats of. Of those that entitle, they go before others: that another one comes
+	// to entitle the pod while it runs makes it use no second seat.
+	Seats []string
 	// Spec is the pod's spec, for what the terms say of devices and nodes. It is only read. Without it, that is not asked.
 	Spec *corev1.PodSpec
 }
@@ -67,7 +70,7 @@ func (d Decision) Refused() bool { return d.Governed() && !d.Entitled() }
 func (d Decision) Relaxed() bool { return relaxed(d.Enforcement) }
 
 // Decide says whether a pod may use an image at a moment. Of the licences that cover the image it takes the first by
-// name that entitles, with the first grant by name that does. A refusal speaks of the licence and grant that got
+// name that entitles, or one of which the pod holds a seat, with the first grant by name that does. A refusal speaks of the licence and grant that got
 // furthest along the chain of checks, so that what it says is the last thing missing. Its cost depends on the licences
 // that cover the image and the grants of them in the namespace, not on how many there are in the cluster.
 func Decide(r Request, s *Snapshot, now time.Time) Decision {
@@ -76,7 +79,7 @@ func Decide(r Request, s *Snapshot, now time.Time) Decision {
 	if reason != "" {
 		return Decision{Request: r, Reason: reason}
 	}
-	var best Decision
+	var best, other Decision
 	furthest := -1
 	mode := strictest(found)
 	q := &question{Request: r, ref: ref, now: now}
@@ -84,11 +87,20 @@ func Decide(r Request, s *Snapshot, now time.Time) Decision {
 		d, stage := decideLicense(q, s)
 		d.Enforcement = mode
 		if d.Reason == v1alpha1.ReasonEntitled {
-			return d
+			if len(r.Seats) == 0 || slices.Contains(r.Seats, d.License.Name) {
+				return d
+			}
+			if !other.Entitled() {
+				other = d
+			}
+			continue
 		}
 		if stage > furthest {
 			best, furthest = d, stage
 		}
+	}
+	if other.Entitled() {
+		return other
 	}
 	if best.Reason == v1alpha1.ReasonDigestNotPinned {
 		best.Pinned, _ = s.Pin(r.Image)

@@ -23,6 +23,8 @@ type Pod struct {
 	Spec *corev1.PodSpec
 	// Held says that the pod has its seats already, so that grace periods are for it: see Request.Held.
 	Held bool
+	// Seats are the licences that the pod holds seats of, as far as is known: see Request.Seats.
+	Seats []string
 }
 
 // UseDecision is the decision on one place of a pod that names an image.
@@ -79,6 +81,7 @@ func decideUse(pod Pod, use images.Use, licenseName string, s *Snapshot, now tim
 		PodLabels:       pod.Labels,
 		License:         licenseName,
 		Held:            pod.Held,
+		Seats:           pod.Seats,
 		Spec:            pod.Spec,
 	}
 	if use.Excess && s.GovernsAnything() {

@@ -100,7 +100,8 @@ func DecideUngating(decided PodDecision) []Refusal {
 }
 
 // decideBeginning: what an update changes brings a licence only into a pod that waits, or has used it before: a pod that
-// runs gets no seat any more. A pod that waits needs the licence's node selector, which nobody adds to it.
+// runs gets no seat any more. Where it is known which seats it holds, a licence has been used that it holds one of; that its
+// image was covered by another as well, of which it needed none, is not enough. A pod that waits needs the licence's node selector, which nobody adds to it.
 func decideBeginning(pod Pod, old *corev1.PodSpec, decided PodDecision, s *Snapshot) []Refusal {
 	if HasGate(pod.Spec) {
 		return lackingNodeSelectors(pod, decided, "which is added to new pods alone", newPod)
@@ -108,7 +109,10 @@ func decideBeginning(pod Pod, old *corev1.PodSpec, decided PodDecision, s *Snaps
 	var refusals []Refusal
 	for i := range decided {
 		u := &decided[i]
-		if !u.Entitled() || Relaxed(u.License) || uses(old, u.License.Name, s) {
+		used := func() bool {
+			return slices.Contains(pod.Seats, u.License.Name) || len(pod.Seats) == 0 && uses(old, u.License.Name, s)
+		}
+		if !u.Entitled() || Relaxed(u.License) || used() {
 			continue
 		}
 		refusals = append(refusals, Refusal{
