@@ -21,17 +21,18 @@ const MaxSkew = 5 * time.Minute
 type Source interface {
 	// Wall is the machine's clock, which anybody who administers the machine can set.
 	Wall() time.Time
-	// Elapsed is the time since some moment in the past, by a clock that never jumps.
+	// Elapsed is the time since some moment in the past, by a clock that nobody sets, and that goes on while the machine is
+	// suspended.
 	Elapsed() time.Duration
 }
 
 // Machine is the Source that the process runs on.
-func Machine() Source { return machine{began: time.Now()} }
+func Machine() Source { return machine{} }
 
-type machine struct{ began time.Time }
+type machine struct{}
 
-func (m machine) Wall() time.Time        { return time.Now().Round(0) }
-func (m machine) Elapsed() time.Duration { return time.Since(m.began) }
+func (machine) Wall() time.Time        { return time.Now().Round(0) }
+func (machine) Elapsed() time.Duration { return sinceBoot() }
 
 // Clock is a clock.PassiveClock of the API server's time. Before it has seen a stamp it tells the machine's time, or the
 // mark if that is later. From then on it never goes back, but by Reset. It is late rather than early: by less than a second
