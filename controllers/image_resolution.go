@@ -153,7 +153,9 @@ func (r *resolver) add(ctx context.Context, source *imageSource, from []string, 
 		return // the tag went away since it was listed
 	}
 	r.failed = append(r.failed, first)
-	if known, ok := r.before[key]; ok && !errors.Is(first, registry.ErrNotFound) {
+	// What a digest stands for never changes. Pods that name a platform's run by it, and shall not lose their keys because a
+	// registry hides it for a while: many say so where credentials are wrong.
+	if known, ok := r.before[key]; ok && (key.digest != "" || !errors.Is(first, registry.ErrNotFound)) {
 		r.keep(key, known)
 	}
 }

@@ -120,6 +120,13 @@ func TestResolve(t *testing.T) {
 			want:     chat + ":v1@one", reason: v1alpha1.ReasonImageNotFound,
 			licensed: chat + "@gone",
 		},
+		"a listed digest that the registry does not show any more": {
+			images:   []v1alpha1.LicensedImage{{Repository: chat, Digests: []string{"gone"}}},
+			registry: fakeRegistry{tags: map[string]map[string]string{chat: {"v1": "one"}}},
+			before:   known(entry(chat, "", "gone")),
+			want:     chat + "@gone " + chat + ":v1@one", reason: v1alpha1.ReasonImageNotFound,
+			licensed: chat + "@gone",
+		},
 		"listed digests of a pattern": {
 			images: []v1alpha1.LicensedImage{{Repository: "registry.example.com/models/*", Digests: []string{"one"}}},
 			reason: v1alpha1.ReasonNothingToResolve, licensed: "registry.example.com/models/*@one",
