@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 const (
 	// doubtPause is the least time between two reads of all licences.
 	doubtPause = 2 * time.Second
+	// doubtKept is for how long it is kept of a pod that it was doubted: it asks again long before, unless it is gone.
+	doubtKept = time.Minute
 	// licensePage is how many licences are read at once.
 	licensePage = 500
 )
@@ -27,23 +30,29 @@ const (
 // gate may have known of a licence that is not in the cache yet. Pods share a read that began after they were doubted.
 type gateDoubts struct {
 	mu    sync.Mutex
-	since map[types.NamespacedName]time.Time
+	since map[types.NamespacedName]doubt
 	began time.Time
 	read  map[string]*v1alpha1.ModelLicense
 }
 
+// doubt is since when there is one about a pod.
+type doubt struct {
+	uid types.UID
+	at  time.Time
+}
+
 // licenses returns what of the licences is other than in a snapshot; or for how long to wait before asking again.
-func (d *gateDoubts) licenses(ctx context.Context, live client.Reader, pod types.NamespacedName, known *entitlement.Snapshot) (changed map[string]*v1alpha1.ModelLicense, wait time.Duration, err error) {
+func (d *gateDoubts) licenses(ctx context.Context, live client.Reader, pod types.NamespacedName, uid types.UID, known *entitlement.Snapshot) (changed map[string]*v1alpha1.ModelLicense, wait time.Duration, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	if d.since == nil {
-		d.since = map[types.NamespacedName]time.Time{}
+		d.since = map[types.NamespacedName]doubt{}
 	}
-	if _, doubted := d.since[pod]; !doubted {
-		d.since[pod] = now
+	if d.since[pod].uid != uid {
+		d.since[pod] = doubt{uid, now}
 	}
-	if d.began.Before(d.since[pod]) {
+	if d.began.Before(d.since[pod].at) {
 		if wait := doubtPause - now.Sub(d.began); !d.began.IsZero() && wait > 0 {
 			return nil, wait, nil
 		}
@@ -66,6 +75,7 @@ func (d *gateDoubts) licenses(ctx context.Context, live client.Reader, pod types
 			}
 		}
 		d.began, d.read = now, changed
+		maps.DeleteFunc(d.since, func(_ types.NamespacedName, asked doubt) bool { return now.Sub(asked.at) > doubtKept })
 	}
 	delete(d.since, pod)
 	return d.read, 0, nil
@@ -79,7 +89,7 @@ func (r *PodReconciler) freeGated(ctx context.Context, known *corev1.Pod) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	licenses, wait, err := r.doubts.licenses(ctx, r.Live, name, snapshot)
+	licenses, wait, err := r.doubts.licenses(ctx, r.Live, name, known.UID, snapshot)
 	if err != nil || wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, err
 	}
