@@ -94,7 +94,7 @@ func (e *ender) end(ctx context.Context, pod *corev1.Pod, p *proceeding, now tim
 	case err == nil:
 		p.removed = true
 		return endedByEviction, nil
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // it is gone, or another has its name
+	case apierrors.IsNotFound(err):
 		p.removed = true
 		return "", nil
 	case !isRefusal(err):
@@ -117,8 +117,10 @@ func (e *ender) delete(ctx context.Context, pod *corev1.Pod, p *proceeding) (how
 	case err == nil:
 		p.removed = true
 		return endedByDeletion, nil
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+	case apierrors.IsNotFound(err):
 		p.removed = true
+		return "", nil
+	case apierrors.IsConflict(err): // whether another has its name, the next look finds out
 		return "", nil
 	}
 	return "", fmt.Errorf("deleting pod %s/%s: %w", pod.Namespace, pod.Name, err)
@@ -134,8 +136,10 @@ func (e *ender) evict(ctx context.Context, pod *corev1.Pod) error {
 }
 
 // isRefusal says whether an eviction was answered, and not allowed: by a disruption budget (429), by several that select the
-// pod (500), or by somebody's admission (403). A client waits and asks again by itself while it is told to, until its time is
+// pod (500), or by somebody's admission (403); or conflicts (409): whether another pod has its name by now, the next look
+// finds out. A client waits and asks again by itself while it is told to, until its time is
 // over. https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
 func isRefusal(err error) bool {
-	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || apierrors.IsForbidden(err) || errors.Is(err, context.DeadlineExceeded)
+	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || apierrors.IsForbidden(err) || apierrors.IsConflict(err) ||
+		errors.Is(err, context.DeadlineExceeded)
 }

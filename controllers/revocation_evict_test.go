@@ -18,7 +18,7 @@ import (
 
 // endings is an API server that answers evictions as it is told, and counts what it is asked.
 type endings struct {
-	answer             error
+	answer, onDelete   error
 	evictions, deletes int
 }
 
@@ -30,6 +30,9 @@ func (e *endings) client(pods ...client.Object) client.Client {
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
 			e.deletes++
+			if e.onDelete != nil {
+				return e.onDelete
+			}
 			return c.Delete(ctx, o, opts...)
 		},
 	}).Build()
@@ -39,6 +42,7 @@ var (
 	heldByBudget = apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
 	twoBudgets   = apierrors.NewInternalError(context.Canceled)
 	away         = apierrors.NewServiceUnavailable("etcd is away")
+	conflicts    = apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "llm", context.Canceled)
 	absentPod    = apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "llm")
 )
 
@@ -57,6 +61,7 @@ func TestEnder(t *testing.T) {
 		"at once":        {[]try{{0, nil, endedByEviction, true, false}}, 1, 0},
 		"it is gone":     {[]try{{0, absentPod, "", true, false}}, 1, 0},
 		"after a budget": {[]try{{0, heldByBudget, "", false, false}, {time.Second, nil, "", false, false}, {5 * time.Second, nil, endedByEviction, true, false}}, 2, 0},
+		"it conflicts":   {[]try{{0, conflicts, "", false, false}, {time.Second, nil, "", false, false}, {5 * time.Second, nil, endedByEviction, true, false}}, 2, 0},
 		"held by a budget for two minutes": {[]try{
 			{0, heldByBudget, "", false, false}, {50 * time.Second, heldByBudget, "", false, false}, {100 * time.Second, twoBudgets, "", false, false},
 			{119 * time.Second, heldByBudget, "", false, false}, {124 * time.Second, heldByBudget, endedByDeletion, true, false},
@@ -80,6 +85,21 @@ func TestEnder(t *testing.T) {
 				t.Errorf("%d evictions, %d deletions", api.evictions, api.deletes)
 			}
 		})
+	}
+}
+
+// TestEnderDeleteConflicts: a deletion that conflicts says nothing about whether the pod is gone.
+func TestEnderDeleteConflicts(t *testing.T) {
+	pod := podOnNode(chatImage)
+	api := &endings{answer: heldByBudget, onDelete: conflicts}
+	e, p := &ender{client: api.client(pod)}, &proceeding{refused: noon.Add(-evictPatience), tried: noon.Add(-evictAgain)}
+	how, err := e.end(t.Context(), pod, p, noon)
+	if how != "" || err != nil || p.removed || !p.tryAgain.After(noon) {
+		t.Errorf("a conflict: %q, %v, removed %v, again at %v", how, err, p.removed, p.tryAgain)
+	}
+	api.onDelete = nil
+	if how, err = e.end(t.Context(), pod, p, p.tryAgain); how != endedByDeletion || err != nil || !p.removed || api.deletes != 2 {
+		t.Errorf("later: %q, %v, removed %v, %d deletions", how, err, p.removed, api.deletes)
 	}
 }
 
@@ -142,6 +162,7 @@ func TestIsRefusal(t *testing.T) {
 		"a budget":         {heldByBudget, true},
 		"two budgets":      {twoBudgets, true},
 		"an admission":     {apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "llm", nil), true},
+		"a conflict":       {conflicts, true},
 		"told to wait":     {context.DeadlineExceeded, true},
 		"away":             {away, false},
 		"a server timeout": {apierrors.NewTimeoutError("", 1), false},
