@@ -18,6 +18,7 @@ const (
 	actionAdmit     = "Admit"
 	actionFind      = "Find"
 	actionEvict     = "Evict"
+	actionDelete    = "Delete"
 )
 
 // maxEventNote bounds an Event's note, in bytes, as the API server does.
@@ -55,6 +56,11 @@ func copyEvent(recorder events.EventRecorder, reason v1alpha1.Reason, about, rel
 // seatEndedEvent says on a licence that a pod's seat ended though nothing proves that the pod did.
 func seatEndedEvent(recorder events.EventRecorder, license, pod runtime.Object, note string) {
 	recorder.Eventf(license, pod, corev1.EventTypeWarning, string(v1alpha1.ReasonSeatEnded), actionReconcile, "%s", bounded(note))
+}
+
+// strandedEvent says on a pod that it was deleted, since the nodes that it waited for are gone.
+func strandedEvent(recorder events.EventRecorder, pod runtime.Object, note string) {
+	recorder.Eventf(pod, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonNodeGone), actionDelete, "%s", bounded(note))
 }
 
 func bounded(note string) string {

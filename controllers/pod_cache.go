@@ -49,8 +49,8 @@ var keptAnnotations = []string{
 }
 
 // TrimPod is a cache transform that leaves of a pod what decisions, seats and audit entries need, since a large cluster
-// has tens of thousands of them: images, what is requested, our volumes and their mounts, gates, account and labels,
-// owner, our conditions, and the digests that the node reports. Commands, arguments and variables are kept where images
+// has tens of thousands of them: images, what is requested, our volumes and their mounts, gates, the hosts that it waits for, account and
+// labels, owner, our conditions, and the digests that the node reports. Commands, arguments and variables are kept where images
 // are looked for in them, up to 16 KiB; of a pod with more nothing can be decided by the cache (isCut). What pods have in
 // common they share. A pod from the cache must never be written back whole.
 func TrimPod(object any) (any, error) {
@@ -77,6 +77,7 @@ func TrimPod(object any) (any, error) {
 		ServiceAccountName:  shared(spec.ServiceAccountName),
 		NodeName:            shared(spec.NodeName),
 		NodeSelector:        podsShare.selectors.one(spec.NodeSelector),
+		Affinity:            trimAffinity(spec),
 		Volumes:             podsShare.volumes.one(volumes),
 		InitContainers:      podsShare.containers.one(trimContainers(spec.InitContainers, volumes, texts)),
 		Containers:          podsShare.containers.one(trimContainers(spec.Containers, volumes, texts)),
@@ -123,6 +124,16 @@ func trimPodConditions(conditions []corev1.PodCondition) []corev1.PodCondition {
 		}
 	}
 	return slices.Clip(kept)
+}
+
+// trimAffinity leaves which hosts a pod is confined to, until it is on one of them.
+func trimAffinity(spec *corev1.PodSpec) *corev1.Affinity {
+	if spec.NodeName != "" || len(confinedTo(spec)) == 0 {
+		return nil
+	}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+	}}
 }
 
 // isCut says whether texts are missing from a cached pod that name images.

@@ -84,9 +84,12 @@ type SeatEndReconciler struct {
 	Events events.EventRecorder
 	// Clock tells the time.
 	Clock clock.PassiveClock
+	// Protected are namespaces whose pods are not deleted: kube-system, exempt ones and ours.
+	Protected []string
 	// Pause bounds for how long a deadline is waited for without asking the clock again, which may be set. Default 5 min.
 	Pause time.Duration
 
+	ender  ender
 	mu     sync.Mutex
 	wake   func(license string)
 	synced []func() bool
@@ -130,6 +133,7 @@ func (r *SeatEndReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manag
 	if r.Pause <= 0 {
 		r.Pause = seatClockPause
 	}
+	r.ender.client, r.ender.protected = r.Client, r.Protected
 	r.memory = map[string]*seatMemory{}
 	r.Ledgers.Subscribe(r.changed)
 	return ctrl.NewControllerManagedBy(mgr).Named("seatend").
@@ -264,6 +268,9 @@ func (r *SeatEndReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	memory.nodes = pass.nodes
 	r.mu.Unlock()
 	if err := pass.carryOut(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := pass.endStranded(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
 	switch {

@@ -38,6 +38,8 @@ type seatPod struct {
 	terminal bool
 	started  bool
 	deletion time.Time
+	// waitsFor: it has no gate of ours any more, is not bound, and may only go to hosts that it names.
+	waitsFor bool
 }
 
 // seatNode is what is known of the node that the pod is bound to.
@@ -214,6 +216,7 @@ func seenPod(pod *corev1.Pod) seatPod {
 			seen.started = seen.started || statuses[i].ImageID != ""
 		}
 	}
+	seen.waitsFor = waitsForHosts(pod)
 	if pod.DeletionTimestamp != nil {
 		seen.deletion = pod.DeletionTimestamp.Time
 	}

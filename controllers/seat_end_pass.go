@@ -41,6 +41,8 @@ type seatPass struct {
 	ends    []seatend.End
 	// unproven are the ends of which nothing proves that the pod has ended.
 	unproven []bool
+	// stranded are pods that wait for nodes which are gone.
+	stranded []*corev1.Pod
 	nodes    map[string]bool
 	known    map[string]seatNode
 	notices  map[types.UID]seatNotice
@@ -94,6 +96,9 @@ func (p *seatPass) decide(ctx context.Context) error {
 			}
 		}
 		p.take(h, v)
+	}
+	if err := p.decideOnNodes(ctx, holders); err != nil {
+		return err
 	}
 	p.memory.noticed = p.notices
 	for uid, notice := range p.memory.ended {

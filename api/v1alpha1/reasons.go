@@ -224,7 +224,8 @@ const (
 const (
 	// ReasonUnpublished means that the pod's node reported that it took the volume with the key away.
 	ReasonUnpublished Reason = "Unpublished"
-	// ReasonNodeGone means that the pod's Node was deleted, or marked as out of service.
+	// ReasonNodeGone means that the pod's Node was deleted, or marked as out of service. An Event with it says that a pod was
+	// deleted which could only have gone to nodes that are gone.
 	ReasonNodeGone Reason = "NodeGone"
 	// ReasonLeaseOver means that nothing shows that the pod has ended, but the lease of its key is over.
 	ReasonLeaseOver Reason = "LeaseOver"

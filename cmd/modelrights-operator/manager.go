@@ -105,7 +105,7 @@ func newManager(ctx context.Context, o options) (manager.Manager, error) {
 	if err := addPods(mgr, now, keeping, store, log); err != nil {
 		return nil, err
 	}
-	if err := addSeatEnds(ctx, mgr, now, keeping, log); err != nil {
+	if err := addSeatEnds(ctx, mgr, o, now, keeping, log); err != nil {
 		return nil, err
 	}
 	if err := addRevocation(mgr, o, now, store, keeping.view, log); err != nil {

@@ -51,11 +51,12 @@ func addPods(mgr manager.Manager, now clock.PassiveClock, keeping seatKeeping, s
 }
 
 // addSeatEnds ends seats, and says in status what is in use.
-func addSeatEnds(ctx context.Context, mgr manager.Manager, now clock.PassiveClock, keeping seatKeeping, log *audit.Log) error {
+func addSeatEnds(ctx context.Context, mgr manager.Manager, o options, now clock.PassiveClock, keeping seatKeeping, log *audit.Log) error {
 	pods := controllers.NewSeatPods(now, keeping.view)
 	ends := &controllers.SeatEndReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledgers: keeping.view, Book: keeping.book, Pods: pods,
 		Audit: log, Events: mgr.GetEventRecorder(component), Clock: now,
+		Protected: append([]string{"kube-system", o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
 	}
 	if err := ends.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the controller of the ends of seats: %w", err)

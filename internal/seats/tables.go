@@ -40,7 +40,7 @@ func (g *grantEntry) bytes() int {
 type nodeEntry struct {
 	name  string
 	bound int32 // holders on it
-	// kept is true for a node with no holder on it to which a confined one may still come.
+	// kept is true for a node with no holder on it to which a confined one may still come, until it is forgotten.
 	kept bool
 }
 

@@ -123,6 +123,26 @@ var _ = Describe("Seats end", Ordered, func() {
 		eventually(ctx, w.events(ctx, license)).Should(HaveLen(2))
 	})
 
+	It("with the pod that was confined to a node which is gone", func(ctx SpecContext) {
+		node := w.node(ctx, "only")
+		license, grant := w.license(ctx, builders.License("stranded").Key("v1").Limits("nodes", "1"))
+		runs := w.pod(ctx, builders.Pod("ml", "runs-only").NodeName("only"))
+		w.release(ctx, license, grant, runs)
+		waits := builders.Pod("ml", "waits-only").Container("main", "registry.example.com/models/chat:v1").Obj()
+		waits.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
+				{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{"only"}},
+			}}},
+		}}}
+		Expect(w.client.Create(ctx, waits)).To(Succeed())
+		w.take(ctx, license, grant, waits)
+		consistently(ctx, w.seat(ctx, license, waits.UID)).Should(Equal("held"))
+		Expect(w.client.Delete(ctx, node)).To(Succeed())
+		eventually(ctx, w.seat(ctx, license, waits.UID)).Should(Equal("none"))
+		eventually(ctx, w.ends(ctx, license)).Should(ConsistOf("runs-only NodeGone 0", "waits-only PodGone 0"))
+		Expect(w.ledger(ctx, license).Nodes()).To(BeEmpty())
+	})
+
 	It("two leases after a node was cut off, unless it is back", func(ctx SpecContext) {
 		node := w.node(ctx, "cut")
 		license, grant := w.license(ctx, builders.License("cut").Key("v1"))
