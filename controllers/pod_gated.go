@@ -196,11 +196,15 @@ func (s standing) says(reason v1alpha1.Reason, message string, now time.Time) *c
 }
 
 // refuseGated says on a pod that is not entitled any more why it does not start. Nothing is logged: it did not get past
-// admission. Seats that it has are given back.
+// admission. Seats that it has are given back without waiting for a turn, for others wait for them; but not before what it lost
+// is confirmed.
 func (r *PodReconciler) refuseGated(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error) {
 	name := client.ObjectKeyFromObject(pod)
-	if wait := r.pace.wait(name, r.Clock.Now(), pod.CreationTimestamp.Time); wait > 0 {
-		return ctrl.Result{RequeueAfter: wait}, nil
+	holds := len(r.Seats.Ledgers.LicensesOf(pod.UID)) > 0
+	if !holds {
+		if wait := r.pace.wait(name, r.Clock.Now(), pod.CreationTimestamp.Time); wait > 0 {
+			return ctrl.Result{RequeueAfter: wait}, nil
+		}
 	}
 	g, current, err := r.standGatedLive(ctx, pod)
 	if err != nil {
@@ -212,6 +216,11 @@ func (r *PodReconciler) refuseGated(ctx context.Context, pod *corev1.Pod) (ctrl.
 	r.Seats.Queue.drop(name)
 	if err := r.giveBack(ctx, pod); err != nil {
 		return ctrl.Result{}, err
+	}
+	if holds {
+		if wait := r.pace.wait(name, r.Clock.Now(), pod.CreationTimestamp.Time); wait > 0 {
+			return ctrl.Result{RequeueAfter: wait}, nil
+		}
 	}
 	denied := findingsOf(pod, g.denied)
 	notes := make([]string, len(denied))
