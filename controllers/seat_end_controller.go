@@ -327,12 +327,10 @@ func leaseOf(license *v1alpha1.ModelLicense) time.Duration {
 	return defaultLease
 }
 
-// follows says whether a ledger carries the limits of a licence as the cache has it.
+// follows says whether a ledger carries generation and limits of a licence as the cache has it. Where the ledger's generation
+// is newer, the book finds out which of them is wrong.
 func follows(ledger *seats.Ledger, license *v1alpha1.ModelLicense) bool {
-	if ledger.LicenseUID() == license.UID && ledger.Generation() != license.Generation {
-		return ledger.Generation() > license.Generation
-	}
-	return ledger.LicenseUID() == license.UID && equality.Semantic.DeepEqual(ledger.Limits(), license.Spec.Terms.Limits)
+	return ledger.LicenseUID() == license.UID && ledger.Generation() == license.Generation && equality.Semantic.DeepEqual(ledger.Limits(), license.Spec.Terms.Limits)
 }
 
 // drop removes the ledger of a deleted licence. What was used under it goes into the audit log.

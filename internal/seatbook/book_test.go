@@ -354,6 +354,50 @@ func TestADeletedLicenceDoesNotComeBack(t *testing.T) {
 	}
 }
 
+// TestLedgerOfAGenerationThatIsNotThere: a ledger that somebody made newer than its licence follows the licence again; one
+// that is newer than a replica's cache stays as it is.
+func TestLedgerOfAGenerationThatIsNotThere(t *testing.T) {
+	live, old := acme("2"), acme("9")
+	live.Generation = 4
+	c := world(t, interceptor.Funcs{}, live)
+	b := newBook(c)
+	first, next := take(2), take(1)
+	first.Generation, next.Generation = 4, 4
+	do(t, b, seats.Limit{License: live}, first)
+	for range 2 {
+		if r := do(t, b, seats.Limit{License: old})[0]; !r.Stale || r.Changed {
+			t.Errorf("an old licence: %+v", r)
+		}
+	}
+	object := &v1alpha1.ModelSeats{}
+	if err := c.Get(t.Context(), client.ObjectKey{Name: "acme"}, object); err != nil {
+		t.Fatal(err)
+	}
+	object.Spec.LicenseGeneration = 1 << 40
+	if err := c.Update(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	results := do(t, newBook(c), seats.Limit{License: live}, next)
+	if results[0].Stale || !results[0].Changed || !results[1].OK() {
+		t.Errorf("%+v", results)
+	}
+	if l := ledgerOf(t, c); l.Generation() != 4 || l.Len() != 2 {
+		t.Errorf("generation %d, %d seats", l.Generation(), l.Len())
+	}
+	if err := c.Get(t.Context(), client.ObjectKey{Name: "acme"}, object); err != nil {
+		t.Fatal(err)
+	}
+	object.Spec.LicenseGeneration = 1 << 41
+	if err := c.Update(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	do(t, b, seats.Limit{License: old})
+	l := ledgerOf(t, c)
+	if got := l.Limits()[corev1.ResourcePods]; l.Generation() != 4 || got.String() != "2" {
+		t.Errorf("generation %d, %s pods, want those of the licence as it is", l.Generation(), got.String())
+	}
+}
+
 func TestDrop(t *testing.T) {
 	c := world(t, interceptor.Funcs{}, acme("1"))
 	b := newBook(c)

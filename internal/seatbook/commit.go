@@ -131,19 +131,24 @@ func (b *Book) begin(license string, base stored, calls []*call) (*seats.Ledger,
 }
 
 // apply applies one change. That a ledger is counted for another licence from now on is confirmed by reading the licence,
-// which happens after the ledger was read: so a replica that still knows a deleted licence cannot bring it back.
+// which happens after the ledger was read: so a replica that still knows a deleted licence cannot bring it back. In the same
+// way it is found out whether a ledger that is newer than the licence given is right: if not, it follows the licence as read.
 func (b *Book) apply(calls []*call, l *seats.Ledger, license string, change seats.Change) (seats.Result, error) {
 	if l == nil {
 		return withoutLedger(license, change), nil
 	}
 	if limit, ok := change.(seats.Limit); ok {
 		limit.Confirmed = false
-		if limit.License != nil && limit.License.UID != l.LicenseUID() {
+		if given := limit.License; given != nil && (given.UID != l.LicenseUID() || given.Generation < l.Generation()) {
 			found, err := b.license(calls, license)
-			if err != nil {
+			switch {
+			case err != nil:
 				return seats.Result{}, err
+			case given.UID != l.LicenseUID():
+				limit.Confirmed = found != nil && found.UID == given.UID
+			case found != nil && found.UID == given.UID && found.Generation < l.Generation():
+				limit.License, limit.Confirmed = found, true
 			}
-			limit.Confirmed = found != nil && found.UID == limit.License.UID
 		}
 		change = limit
 	}

@@ -36,8 +36,8 @@ type Result struct {
 func (r Result) OK() bool { return r.Reason == "" }
 
 // Limit takes over limits and generation of a licence. A licence of another UID than the ledger's only counts once it is
-// Confirmed; an older generation of the same licence never does: the result is Stale then, with the reason
-// WaitingForSeat.
+// Confirmed, and so does an older generation of the same licence: generations only grow, and a ledger that names a later one
+// than there is was changed by hand. The result is else Stale, with the reason WaitingForSeat.
 type Limit struct {
 	License *v1alpha1.ModelLicense
 	// Confirmed is true where the licence was read from the API server after the ledger was. Book sees to it.

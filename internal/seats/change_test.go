@@ -77,14 +77,14 @@ func TestLimit(t *testing.T) {
 		stale, changed bool
 		pods           string
 	}{
-		"the same":                     {Limit{License: license(3, "pods", "4")}, false, false, "4"},
-		"the same, written otherwise":  {Limit{License: license(3, "pods", "4000m")}, false, false, "4"},
-		"a newer generation":           {Limit{License: license(4, "pods", "2")}, false, true, "2"},
-		"an older generation":          {Limit{License: license(2, "pods", "8")}, true, false, "4"},
-		"another licence":              {Limit{License: other}, true, false, "4"},
-		"another licence, confirmed":   {Limit{License: other, Confirmed: true}, false, true, "9"},
-		"none":                         {Limit{}, false, false, "4"},
-		"an older one, even confirmed": {Limit{License: license(2, "pods", "8"), Confirmed: true}, true, false, "4"},
+		"the same":                    {Limit{License: license(3, "pods", "4")}, false, false, "4"},
+		"the same, written otherwise": {Limit{License: license(3, "pods", "4000m")}, false, false, "4"},
+		"a newer generation":          {Limit{License: license(4, "pods", "2")}, false, true, "2"},
+		"an older generation":         {Limit{License: license(2, "pods", "8")}, true, false, "4"},
+		"another licence":             {Limit{License: other}, true, false, "4"},
+		"another licence, confirmed":  {Limit{License: other, Confirmed: true}, false, true, "9"},
+		"none":                        {Limit{}, false, false, "4"},
+		"an older one, confirmed":     {Limit{License: license(2, "pods", "8"), Confirmed: true}, false, true, "8"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -88,7 +88,8 @@ func (m *machine) write(t *rapid.T, w *writer, changes ...Change) ([]Result, boo
 		changed := false
 		for i, c := range changes {
 			if limit, ok := c.(Limit); ok {
-				limit.Confirmed = limit.License.UID == m.license.UID
+				limit.Confirmed = limit.License.UID == m.license.UID &&
+					(limit.License.UID != l.LicenseUID() || limit.License.Generation == m.license.Generation)
 				c = limit
 			}
 			results[i] = l.Apply(c)[0]

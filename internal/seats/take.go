@@ -17,7 +17,7 @@ func (c Limit) apply(l *Ledger) Result {
 		r := refuse(v1alpha1.ReasonWaitingForSeat, "the ledger is counted for another ModelLicense of this name")
 		r.Stale = true
 		return r
-	case c.License.UID == l.licenseUID && c.License.Generation < l.generation:
+	case c.License.UID == l.licenseUID && c.License.Generation < l.generation && !c.Confirmed:
 		r := refuse(v1alpha1.ReasonWaitingForSeat, "the ledger is counted for generation %d of the ModelLicense, which is newer than %d",
 			l.generation, c.License.Generation)
 		r.Stale = true
