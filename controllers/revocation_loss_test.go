@@ -223,6 +223,12 @@ func TestRevokedCondition(t *testing.T) {
 	if got := unlogged(pod, []loss{first}); len(got) != 1 || got[0].revoked(pod).ID == id {
 		t.Error("what is lost a second time is not logged a second time")
 	}
+	// Whoever else writes the condition keeps marks that are old.
+	c.Message += marks{first.mark()}.String()
+	set(c)
+	if got := unlogged(pod, []loss{first}); len(got) != 1 {
+		t.Error("an old mark of a loss, on a pod that has its entitlement, stands for a new one")
+	}
 	if len(id) > 104 || !strings.HasPrefix(id, "Revoked/"+string(pod.UID)) || first.ended(pod, endedByEviction).ID == id {
 		t.Errorf("ID %s", id)
 	}
