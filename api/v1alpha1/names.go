@@ -33,7 +33,8 @@ const (
 	SeatGate = "modelrights.dev/seat"
 
 	// AnnotationAttention is the annotation by which the operator makes kubelet call the node driver at once, instead of in
-	// up to 76 seconds: it patches it on a pod whose key is to be wiped. Its value is the time, and means nothing.
+	// up to 76 seconds: it patches it on a pod whose key is to be wiped. Its
+	// value is the time of the revocation, in RFC 3339; metrics are reckoned from it, and nothing is decided by it.
 	AnnotationAttention = "modelrights.dev/attention"
 
 	// AnnotationResetTimeMark on the ModelAuditLog makes the operator take the newest record's creation time for
