@@ -60,7 +60,7 @@ func (b *bench) allocate(ctx context.Context) ([]allocation, error) {
 // steady creates pods one after another.
 func (b *bench) steady(ctx context.Context, seen *observer) (*allocation, error) {
 	names := podNames("steady", b.plan.Steady)
-	return b.allocation(ctx, fmt.Sprintf("%.0f pods/s, room for all", b.plan.SteadyRate), func() (map[string]time.Time, map[string]time.Time, error) {
+	return b.allocation(ctx, "steady", fmt.Sprintf("%.0f pods/s, room for all", b.plan.SteadyRate), func() (map[string]time.Time, map[string]time.Time, error) {
 		start, interval := time.Now(), time.Duration(float64(time.Second)/b.plan.SteadyRate)
 		samples := gauge.Fire(ctx, len(names), interval, func(ctx context.Context, i int) error {
 			return b.plane.Client.Create(ctx, newPod(names[i], 0))
@@ -80,7 +80,7 @@ func (b *bench) steady(ctx context.Context, seen *observer) (*allocation, error)
 // burst creates pods as fast as the API server takes them.
 func (b *bench) burst(ctx context.Context, seen *observer) (*allocation, error) {
 	names := podNames("burst", b.plan.Burst)
-	return b.allocation(ctx, "all created at once, room for all", func() (map[string]time.Time, map[string]time.Time, error) {
+	return b.allocation(ctx, "burst", "all created at once, room for all", func() (map[string]time.Time, map[string]time.Time, error) {
 		asked, err := createPods(ctx, b.plane.Client, names, func(int) int { return 0 })
 		if err != nil {
 			return nil, nil, err
@@ -114,7 +114,7 @@ func (b *bench) queued(ctx context.Context, seen *observer) (*allocation, error)
 	if ungated, _, err := seen.of(names); err != nil || len(ungated) > 0 {
 		return nil, fmt.Errorf("%d pods were ungated though there is one seat: %w", len(ungated), err)
 	}
-	return b.allocation(ctx, "all waiting, then room for all", func() (map[string]time.Time, map[string]time.Time, error) {
+	return b.allocation(ctx, "queued", "all waiting, then room for all", func() (map[string]time.Time, map[string]time.Time, error) {
 		start := time.Now()
 		if err := b.limit(ctx, seatLimit); err != nil {
 			return nil, nil, err
@@ -140,7 +140,7 @@ func (b *bench) limit(ctx context.Context, pods int64) error {
 }
 
 // allocation sums up what f did, which returns since when each pod could have its seat, and when it was ungated.
-func (b *bench) allocation(ctx context.Context, about string, f func() (since, ungated map[string]time.Time, err error)) (*allocation, error) {
+func (b *bench) allocation(ctx context.Context, name, about string, f func() (since, ungated map[string]time.Time, err error)) (*allocation, error) {
 	if err := b.skipWrites(ctx); err != nil {
 		return nil, err
 	}
@@ -148,9 +148,14 @@ func (b *bench) allocation(ctx context.Context, about string, f func() (since, u
 	if err != nil {
 		return nil, err
 	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- b.profile(ctx, "cpu-"+name, "profile?seconds=8") }()
 	since, ungated, err := f()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", about, err)
+	}
+	if err := <-profiled; err != nil {
+		return nil, err
 	}
 	if err := b.operator.Settle(ctx, time.Second, settleAtMost); err != nil {
 		return nil, err
