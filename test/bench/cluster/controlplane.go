@@ -91,6 +91,19 @@ func Start(root, assets, dir string, flags ...string) (*ControlPlane, error) {
 // Stop ends both.
 func (p *ControlPlane) Stop() error { return p.environment.Stop() }
 
+// Profile is what the API server answers to a question of net/http/pprof, for example profile?seconds=8.
+func (p *ControlPlane) Profile(ctx context.Context, query string) ([]byte, error) {
+	c, err := rest.HTTPClientFor(p.Config)
+	if err != nil {
+		return nil, err
+	}
+	content, err := Get(ctx, c, p.Config.Host+"/debug/pprof/"+query)
+	if err != nil {
+		return nil, fmt.Errorf("profile of the API server: %w", err)
+	}
+	return []byte(content), nil
+}
+
 // ownAddress is an address of this machine that is not on the loopback interface. Nothing that is sent to it leaves the
 // machine.
 func ownAddress() (string, error) {

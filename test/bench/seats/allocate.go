@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -148,13 +149,14 @@ func (b *bench) allocation(ctx context.Context, name, about string, f func() (si
 	if err != nil {
 		return nil, err
 	}
-	profiled := make(chan error, 1)
-	go func() { profiled <- b.profile(ctx, "cpu-"+name, "profile?seconds=8") }()
+	var profiles errgroup.Group
+	profiles.Go(func() error { return b.profile(ctx, "cpu-"+name, "profile?seconds=8") })
+	profiles.Go(func() error { return b.profileServer(ctx, "cpu-server-"+name, "profile?seconds=8") })
 	since, ungated, err := f()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", about, err)
 	}
-	if err := <-profiled; err != nil {
+	if err := profiles.Wait(); err != nil {
 		return nil, err
 	}
 	if err := b.operator.Settle(ctx, time.Second, settleAtMost); err != nil {

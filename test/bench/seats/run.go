@@ -131,10 +131,19 @@ func (b *bench) prepare(ctx context.Context, root, dir, binary string) (err erro
 
 // profile keeps a profile of the operator, where that is asked for.
 func (b *bench) profile(ctx context.Context, name, query string) error {
+	return b.keepProfile(name, func() ([]byte, error) { return b.operator.Profile(ctx, query) })
+}
+
+// profileServer is profile of the API server.
+func (b *bench) profileServer(ctx context.Context, name, query string) error {
+	return b.keepProfile(name, func() ([]byte, error) { return b.plane.Profile(ctx, query) })
+}
+
+func (b *bench) keepProfile(name string, take func() ([]byte, error)) error {
 	if b.profiles == "" {
 		return nil
 	}
-	content, err := b.operator.Profile(ctx, query)
+	content, err := take()
 	if err != nil {
 		return err
 	}
