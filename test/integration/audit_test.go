@@ -77,7 +77,7 @@ var _ = Describe("The audit log", Ordered, func() {
 		go func() { ended <- log.Start(ctx) }()
 		DeferCleanup(func() {
 			cancel()
-			Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+			Eventually(ended).Should(Receive(BeNil()))
 		})
 		return log
 	}
@@ -200,7 +200,7 @@ var _ = Describe("The audit log", Ordered, func() {
 		}
 		Expect(seen).To(HaveLen(writers * each))
 		Expect(seen).To(HaveEach(1))
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("goes on after an operator was killed between commit and answer", func(ctx SpecContext) {
 		committed := make(chan struct{})
@@ -224,10 +224,10 @@ var _ = Describe("The audit log", Ordered, func() {
 			_, err := killed.Append(ctx, admitted(1))
 			answer <- err
 		}()
-		Eventually(committed).WithTimeout(10 * time.Second).Should(BeClosed())
+		Eventually(committed).Should(BeClosed())
 		kill()
-		Eventually(answer).WithTimeout(10 * time.Second).Should(Receive(MatchError(audit.ErrNotDurable)))
-		Eventually(ended).WithTimeout(10 * time.Second).Should(Receive(BeNil()))
+		Eventually(answer).Should(Receive(MatchError(audit.ErrNotDurable)))
+		Eventually(ended).Should(Receive(BeNil()))
 
 		index, err := start(c, "operator-1").Append(ctx, admitted(1))
 		Expect(err).NotTo(HaveOccurred())
@@ -289,9 +289,9 @@ var _ = Describe("The audit log", Ordered, func() {
 			go func() { ended <- mgr.Start(ctx) }()
 			DeferCleanup(func() {
 				cancel()
-				Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+				Eventually(ended).Should(Receive(BeNil()))
 			})
-			Eventually(head).WithContext(context.Background()).WithTimeout(20 * time.Second).Should(HaveField("Size", HaveValue(BeZero())))
+			Eventually(head).WithContext(context.Background()).Should(HaveField("Size", HaveValue(BeZero())))
 		})
 
 		It("counts what is written, with few writes of its own", func(ctx SpecContext) {
@@ -301,7 +301,7 @@ var _ = Describe("The audit log", Ordered, func() {
 				_, err := log.Append(ctx, admitted(n))
 				Expect(err).NotTo(HaveOccurred())
 			}
-			Eventually(head).WithContext(ctx).WithTimeout(20 * time.Second).Should(HaveField("Size", HaveValue(BeEquivalentTo(size))))
+			Eventually(head).WithContext(ctx).Should(HaveField("Size", HaveValue(BeEquivalentTo(size))))
 			status, err := head(ctx)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(ptr.Deref(status.Records, 0)).To(BeEquivalentTo(size))
@@ -321,7 +321,7 @@ var _ = Describe("The audit log", Ordered, func() {
 				_, err := log.Append(ctx, admitted(n))
 				Expect(err).NotTo(HaveOccurred())
 			}
-			Eventually(head).WithContext(ctx).WithTimeout(20 * time.Second).Should(HaveField("Size", HaveValue(BeEquivalentTo(5))))
+			Eventually(head).WithContext(ctx).Should(HaveField("Size", HaveValue(BeEquivalentTo(5))))
 			Expect(c.Delete(ctx, record(audit.RecordName(2), 2))).To(Succeed())
 			gap := And(HaveField("Reason", string(v1alpha1.ReasonLogGap)), HaveField("Status", metav1.ConditionFalse),
 				HaveField("Message", ContainSubstring("entry 2 is missing")))
@@ -330,11 +330,11 @@ var _ = Describe("The audit log", Ordered, func() {
 				return meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady), err
 			}
 			// The log is not gone through more than once in a while.
-			Eventually(condition).WithTimeout(30 * time.Second).Should(gap)
+			Eventually(condition).Should(gap)
 			_, err := log.Append(ctx, admitted(5))
 			Expect(err).NotTo(HaveOccurred())
-			Eventually(head).WithContext(ctx).WithTimeout(20 * time.Second).Should(HaveField("Size", HaveValue(BeEquivalentTo(6))))
+			Eventually(head).WithContext(ctx).Should(HaveField("Size", HaveValue(BeEquivalentTo(6))))
 			Expect(condition()).To(gap)
-		}, SpecTimeout(3*time.Minute))
+		}, SpecTimeout(specTimeout))
 	})
 })

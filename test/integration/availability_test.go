@@ -42,7 +42,7 @@ func openDeadLine(env *envtest.Environment) *deadLine {
 	Eventually(func() (err error) {
 		d.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 		return err
-	}).WithTimeout(20 * time.Second).Should(Succeed())
+	}).Should(Succeed())
 	go func() {
 		for {
 			connection, err := d.listener.Accept()
@@ -198,7 +198,7 @@ var _ = Describe("Outages", Ordered, func() {
 		operator.stop()
 		line = openDeadLine(env)
 		DeferCleanup(line.close)
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	beRefused := func() OmegaMatcher { return MatchError(ContainSubstring("failed calling webhook")) }
 
@@ -206,7 +206,7 @@ var _ = Describe("Outages", Ordered, func() {
 		calls := line.calls()
 		by.passes(ctx)
 		Expect(line.calls()).To(Equal(calls), "ordinary pods wait for the operator")
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	DescribeTable("pods that name what is governed are refused meanwhile, by",
 		func(ctx SpecContext, pod func() *builders.PodBuilder) {
@@ -255,7 +255,7 @@ var _ = Describe("Outages", Ordered, func() {
 		}
 		Expect(swap("plain", chatImage)).To(beRefused())
 		Expect(swap("swapped", plainImage)).To(beRefused(), "the object as it was counts too")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("resizing waits for nobody where no model runs", func(ctx SpecContext) {
 		resize := func(name string) error {
@@ -270,7 +270,7 @@ var _ = Describe("Outages", Ordered, func() {
 		}
 		Expect(err).NotTo(HaveOccurred())
 		Expect(resize("swapped")).To(beRefused())
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	for _, name := range []string{"model", "large"} {
 		It("metadata and status of a "+name+" pod are written, and it can be deleted", func(ctx SpecContext) {
@@ -289,7 +289,7 @@ var _ = Describe("Outages", Ordered, func() {
 			Eventually(func() bool {
 				return apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(pod), pod))
 			}).WithContext(ctx).Should(BeTrue())
-		}, SpecTimeout(time.Minute))
+		}, SpecTimeout(specTimeout))
 	}
 
 	It("namespaces that are exempt go on", func(ctx SpecContext) {
@@ -298,7 +298,7 @@ var _ = Describe("Outages", Ordered, func() {
 		tenant := builders.Namespace("tenant").Label("kubernetes.io/metadata.name", "kube-system").Obj()
 		Expect(c.Create(ctx, tenant)).To(Succeed())
 		Expect(c.Create(ctx, builders.Pod("tenant", "any").Container("main", chatImage).Obj())).To(beRefused(), "a namespace names itself exempt")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("kubelets report their static pods, and nobody else does so in their name", func(ctx SpecContext) {
 		Expect(c.Create(ctx, &rbacv1.ClusterRoleBinding{
@@ -312,14 +312,14 @@ var _ = Describe("Outages", Ordered, func() {
 		}
 		Expect(actingAs(env.Config, "system:node:a", "system:nodes").Create(ctx, mirror("mirror"))).To(Succeed())
 		Expect(actingAs(env.Config, "system:node:a").Create(ctx, mirror("forged"))).To(beRefused())
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("ordinary pods live on when the API server is started again", func(ctx SpecContext) {
 		Expect(env.ControlPlane.GetAPIServer().Stop()).To(Succeed())
 		Expect(env.ControlPlane.GetAPIServer().Start()).To(Succeed())
 		by.passes(ctx)
 		Eventually(func() error { return c.Create(ctx, modelPod("any").Obj(), client.DryRunAll) }).WithContext(ctx).Should(beRefused())
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("no governed pod slips in while the API server starts", func(ctx SpecContext) {
 		Expect(env.ControlPlane.GetAPIServer().Stop()).To(Succeed())
@@ -336,20 +336,20 @@ var _ = Describe("Outages", Ordered, func() {
 		}
 		Expect(c.Create(ctx, modelPod("slipped").Obj())).NotTo(Succeed())
 		by.passes(ctx)
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("ordinary pods live on when etcd is started again", func(ctx SpecContext) {
 		Expect(env.ControlPlane.Etcd.Stop()).To(Succeed())
 		Expect(env.ControlPlane.Etcd.Start()).To(Succeed())
 		by.passes(ctx)
-		Eventually(func() error { return c.Create(ctx, modelPod("any").Obj(), client.DryRunAll) }).WithContext(ctx).WithTimeout(time.Minute).Should(beRefused())
-	}, SpecTimeout(3*time.Minute))
+		Eventually(func() error { return c.Create(ctx, modelPod("any").Obj(), client.DryRunAll) }).WithContext(ctx).Should(beRefused())
+	}, SpecTimeout(specTimeout))
 
 	It("ordinary pods live on when the operator's namespace is deleted", func(ctx SpecContext) {
 		Expect(c.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}})).To(Succeed())
 		by.passes(ctx)
 		Expect(c.Create(ctx, modelPod("any").Obj())).To(beRefused())
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("ordinary pods live on when a licence is deleted, which frees its images once the operator is back", func(ctx SpecContext) {
 		Expect(c.Delete(ctx, chat())).To(Succeed())
@@ -357,10 +357,10 @@ var _ = Describe("Outages", Ordered, func() {
 		Expect(c.Create(ctx, modelPod("any").Obj())).To(beRefused(), "nobody is there to change the configurations")
 		line.close()
 		operator := startOperator(ctx, env, "registry.example.com/governed/**")
-		Eventually(func() error { return c.Create(ctx, modelPod("").GenerateName("free-").Obj()) }).WithContext(ctx).WithTimeout(20 * time.Second).Should(Succeed())
+		Eventually(func() error { return c.Create(ctx, modelPod("").GenerateName("free-").Obj()) }).WithContext(ctx).Should(Succeed())
 		by.passes(ctx)
 		Expect(operator.reviews.of("ordinary-")).To(BeEmpty())
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("ordinary pods live on when the clock jumps past a licence's end, and its images stay refused", func(ctx SpecContext) {
 		operator := startOperator(ctx, env, "registry.example.com/governed/**")
@@ -368,13 +368,13 @@ var _ = Describe("Outages", Ordered, func() {
 		end := metav1.NewTime(time.Now().Add(time.Hour))
 		ending.Spec.Terms.NotAfter = &end
 		operator.write(ctx, ending, builders.Grant("ml", "chat", "acme-chat").ServiceAccount("llm").Obj())
-		Eventually(func() error { return c.Create(ctx, modelPod("any").Obj(), client.DryRunAll) }).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
+		Eventually(func() error { return c.Create(ctx, modelPod("any").Obj(), client.DryRunAll) }).WithContext(ctx).Should(Succeed())
 		operator.clock.jump(2 * time.Hour)
 		Expect(c.Create(ctx, modelPod("any").Obj())).To(beDenied(v1alpha1.ReasonExpired))
 		by.passes(ctx)
 		Expect(operator.reviews.of("ordinary-")).To(BeEmpty())
 		GinkgoWriter.Println("the slowest round took", by.slowest)
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("counted all the while, no expression failed", func(ctx SpecContext) {
 		Expect(apiServerMetric(ctx, env.Config, "apiserver_admission_match_condition_evaluation_errors_total", "")).To(BeZero())

@@ -3,7 +3,6 @@ package integration
 import (
 	"slices"
 	"strings"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -45,7 +44,7 @@ var _ = Describe("Ways around admission", Ordered, func() {
 	BeforeAll(func(ctx SpecContext) {
 		a = startAdmission(ctx)
 		a.write(ctx, builders.Namespace("ml-prod").Obj(), builders.Namespace("ml-dev").Obj())
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	// Every spec starts with both licences and a grant of the first.
 	BeforeEach(func(ctx SpecContext) {
@@ -247,7 +246,7 @@ var _ = Describe("Ways around admission", Ordered, func() {
 			Eventually(func(g Gomega) {
 				s, _ := a.rights.Store.Snapshot()
 				g.Expect(s.License("acme-chat").Status.Images).To(ConsistOf(HaveField("Digest", digest)))
-			}).WithTimeout(10 * time.Second).WithPolling(20 * time.Millisecond).Should(Succeed())
+			}).Should(Succeed())
 		}
 
 		It("runs what was resolved", func(ctx SpecContext) {

@@ -35,7 +35,7 @@ var _ = Describe("Certificates", func() {
 			bundle, err := w.liveBundle()
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect([]int{cas(bundle), cas(w.published(nodeNamespace))}).To(Equal([]int{2, 2}))
-		}).WithTimeout(20 * time.Second).Should(Succeed())
+		}).Should(Succeed())
 		w.pass(w.policy.Propagation - 10*time.Minute)
 		w.expectNoFailure()
 		Expect(leader.issuer()).To(Equal(firstCA), "the node has not been told yet")
@@ -46,7 +46,7 @@ var _ = Describe("Certificates", func() {
 		lastOfFirst := left.leaf()
 		w.pass(10 * time.Minute)
 		for _, r := range []*certificateReplica{leader, follower} {
-			Eventually(func() string { return r.issuer() }).WithTimeout(20 * time.Second).ShouldNot(Equal(firstCA))
+			Eventually(func() string { return r.issuer() }).ShouldNot(Equal(firstCA))
 		}
 		w.expectNoFailure()
 		w.pass(lastOfFirst.NotAfter.Add(-time.Minute).Sub(w.clock.Now()))
@@ -57,8 +57,8 @@ var _ = Describe("Certificates", func() {
 		By("letting the former CA go")
 		w.end(left)
 		w.pass(w.policy.Backdate + 2*time.Minute)
-		Eventually(func() int { return cas(w.secret(ctx).Data[servingcert.CACertKey]) }).WithTimeout(20 * time.Second).Should(Equal(1))
-		Eventually(func() int { return cas(w.published(nodeNamespace)) }).WithTimeout(20 * time.Second).Should(Equal(1))
+		Eventually(func() int { return cas(w.secret(ctx).Data[servingcert.CACertKey]) }).Should(Equal(1))
+		Eventually(func() int { return cas(w.published(nodeNamespace)) }).Should(Equal(1))
 		w.refreshNode()
 		w.expectNoFailure()
 	})
@@ -82,18 +82,18 @@ var _ = Describe("Certificates", func() {
 		} {
 			By(what)
 			former := leader.leaf()
-			Eventually(func() error { return harm(w.secret(ctx)) }).WithTimeout(20 * time.Second).Should(Succeed())
-			Eventually(func() int { return cas(w.published(nodeNamespace)) }).WithTimeout(20 * time.Second).Should(Equal(2))
+			Eventually(func() error { return harm(w.secret(ctx)) }).Should(Succeed())
+			Eventually(func() int { return cas(w.published(nodeNamespace)) }).Should(Equal(2))
 			w.expectNoFailure()
 			Expect(leader.leaf().Equal(former)).To(BeTrue(), "the node does not know the new CA yet")
 			w.refreshNode()
 			w.pass(w.policy.Propagation + time.Minute)
 			for _, r := range w.everyReplica() {
-				Eventually(func() string { return r.issuer() }).WithTimeout(20 * time.Second).ShouldNot(Equal(hex.EncodeToString(former.AuthorityKeyId)))
+				Eventually(func() string { return r.issuer() }).ShouldNot(Equal(hex.EncodeToString(former.AuthorityKeyId)))
 			}
 			w.expectNoFailure()
 			w.pass(w.policy.Propagation)
-			Eventually(func() int { return cas(w.published(nodeNamespace)) }).WithTimeout(20 * time.Second).Should(Equal(1))
+			Eventually(func() int { return cas(w.published(nodeNamespace)) }).Should(Equal(1))
 			w.refreshNode()
 			w.expectNoFailure()
 		}
@@ -111,7 +111,7 @@ var _ = Describe("Certificates", func() {
 					g.Expect(r.keeper.Ready(nil)).To(Succeed())
 					g.Expect(r.keeper.Verifies(bundle)).To(Succeed(), "the API server")
 					g.Expect(r.keeper.Verifies(w.published(nodeNamespace))).To(Succeed(), "the node driver")
-				}).WithTimeout(20 * time.Second).Should(Succeed())
+				}).Should(Succeed())
 			}
 		}
 	})
@@ -140,7 +140,7 @@ var _ = Describe("Certificates", func() {
 			}
 			return nil
 		}
-		Eventually(verified).WithTimeout(20 * time.Second).Should(Succeed())
+		Eventually(verified).Should(Succeed())
 		ours, err := w.liveBundle()
 		Expect(err).NotTo(HaveOccurred())
 		w.inject(w.issue(ctx)[servingcert.CACertKey])
@@ -163,12 +163,12 @@ var _ = Describe("Certificates", func() {
 		secret := w.secret(ctx)
 		secret.Data = w.issue(ctx)
 		Expect(w.client.Update(ctx, secret)).To(Succeed())
-		Eventually(func() int { return cas(w.published(nodeNamespace)) }).WithTimeout(20 * time.Second).Should(Equal(2))
+		Eventually(func() int { return cas(w.published(nodeNamespace)) }).Should(Equal(2))
 		w.expectNoFailure()
 		w.refreshNode()
 		w.pass(w.policy.Propagation + time.Minute)
 		for _, r := range w.everyReplica() {
-			Eventually(func() string { return r.issuer() }).WithTimeout(20 * time.Second).ShouldNot(Equal(former))
+			Eventually(func() string { return r.issuer() }).ShouldNot(Equal(former))
 		}
 		w.expectNoFailure()
 		w.pass(w.policy.Propagation)
@@ -177,7 +177,7 @@ var _ = Describe("Certificates", func() {
 			metav1.SetMetaDataAnnotation(&secret.ObjectMeta, "touched", time.Now().String())
 			g.Expect(w.client.Update(ctx, secret)).To(Succeed())
 			g.Expect([]int{cas(w.published(nodeNamespace)), cas(w.published(operatorNamespace)), cas(leader.keeper.CABundle())}).To(Equal([]int{1, 1, 1}))
-		}).WithTimeout(20 * time.Second).Should(Succeed())
+		}).Should(Succeed())
 		w.refreshNode()
 		w.expectNoFailure()
 	})

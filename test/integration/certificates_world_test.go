@@ -144,9 +144,9 @@ func (w *certificateWorld) replica(ctx context.Context) *certificateReplica {
 	go func() { done <- mgr.Start(running) }()
 	DeferCleanup(func() {
 		cutOff()
-		Eventually(done).WithTimeout(20 * time.Second).Should(Receive(BeNil()))
+		Eventually(done).Should(Receive(BeNil()))
 	})
-	Eventually(func() error { return r.keeper.Ready(nil) }).WithTimeout(20 * time.Second).Should(Succeed())
+	Eventually(func() error { return r.keeper.Ready(nil) }).Should(Succeed())
 	w.serve(ctx, r)
 	return r
 }
@@ -277,7 +277,7 @@ func (w *certificateWorld) refreshNode() {
 		w.between.Lock()
 		defer w.between.Unlock()
 		w.node = []byte(bundle.Data[servingcert.CACertKey])
-	}).WithTimeout(20 * time.Second).Should(Succeed())
+	}).Should(Succeed())
 }
 
 func (w *certificateWorld) secret(ctx context.Context) *corev1.Secret {
@@ -323,7 +323,7 @@ func (w *certificateWorld) settle(issuer string, except ...*certificateReplica) 
 			if issuer != "" {
 				g.Expect(r.issuer()).To(Equal(issuer))
 			}
-		}).WithTimeout(20 * time.Second).Should(Succeed())
+		}).Should(Succeed())
 	}
 }
 
@@ -340,7 +340,7 @@ func (w *certificateWorld) end(r *certificateReplica) {
 func (w *certificateWorld) expectNoFailure() {
 	GinkgoHelper()
 	before := w.calls.Load()
-	Eventually(w.calls.Load).WithTimeout(20 * time.Second).Should(BeNumerically(">", before+20))
+	Eventually(w.calls.Load).Should(BeNumerically(">", before+20))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	Expect(w.failures).To(BeEmpty(), "of %d calls", w.calls.Load())

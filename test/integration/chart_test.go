@@ -66,7 +66,7 @@ var _ = Describe("Chart", Ordered, func() {
 	})
 
 	It("installs the kinds, and restricted pod security finds no fault with the operator", func(ctx SpecContext) {
-		Eventually(func() error { return admin.List(ctx, &v1alpha1.ModelAuditRecordList{}) }, policyTimeout).Should(Succeed())
+		Eventually(func() error { return admin.List(ctx, &v1alpha1.ModelAuditRecordList{}) }).Should(Succeed())
 
 		deployment := &appsv1.Deployment{}
 		Expect(admin.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: "modelrights-operator"}, deployment)).To(Succeed())
@@ -152,7 +152,7 @@ var _ = Describe("Chart", Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(operator.Apply(ctx, workloads, client.FieldOwner("modelrights-operator"), client.ForceOwnership)).To(Succeed())
 
-		Eventually(func() error { return admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll) }, policyTimeout).
+		Eventually(func() error { return admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll) }).
 			Should(MatchError(ContainSubstring("pods.modelrights.dev")))
 		Expect(admin.Create(ctx, pod("ml-prod", plainImage), client.DryRunAll)).To(Succeed())
 		for _, namespace := range []string{"kube-system", operatorNamespace, nodeNamespace} {
@@ -277,7 +277,7 @@ var _ = Describe("Chart", Ordered, func() {
 		Expect(admin.Get(ctx, client.ObjectKeyFromObject(auditRecord(0)), &v1alpha1.ModelAuditRecord{})).To(Succeed())
 		err := admin.Get(ctx, client.ObjectKey{Name: "modelrights-pods"}, &admissionregistrationv1.ValidatingWebhookConfiguration{})
 		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "the webhooks are gone: %v", err)
-		Eventually(func() error { return admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll) }, policyTimeout).Should(Succeed())
+		Eventually(func() error { return admin.Create(ctx, pod("ml-prod", chatImage), client.DryRunAll) }).Should(Succeed())
 	})
 
 	It("takes over what it left behind when it is installed again", func(ctx SpecContext) {

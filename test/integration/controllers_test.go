@@ -72,10 +72,10 @@ var _ = Describe("Controllers", Ordered, func() {
 		go func() { ended <- mgr.Start(running) }()
 		DeferCleanup(func() {
 			stop()
-			Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+			Eventually(ended).Should(Receive(BeNil()))
 		})
 		Expect(waitForSync(ctx)).To(Succeed())
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	// ready waits for the readiness of an object and returns the condition.
 	ready := func(ctx context.Context, object client.Object, conditions func() []metav1.Condition, reason v1alpha1.Reason) *metav1.Condition {
@@ -87,7 +87,7 @@ var _ = Describe("Controllers", Ordered, func() {
 			g.Expect(found).NotTo(BeNil())
 			g.Expect(found.Reason).To(Equal(string(reason)), found.Message)
 			g.Expect(found.ObservedGeneration).To(Equal(object.GetGeneration()))
-		}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
+		}).WithContext(ctx).Should(Succeed())
 		return found
 	}
 	licenseReady := func(ctx context.Context, l *v1alpha1.ModelLicense, reason v1alpha1.Reason) *metav1.Condition {
@@ -158,7 +158,7 @@ var _ = Describe("Controllers", Ordered, func() {
 
 		Expect(c.Delete(ctx, empty)).To(Succeed())
 		licenseReady(ctx, license, v1alpha1.ReasonKeySecretMissing)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("says of a grant why it does not count, until it does", func(ctx SpecContext) {
 		grant := builders.Grant("ml-prod", "chat", "chat").ServiceAccount("llm").Obj()
@@ -181,8 +181,8 @@ var _ = Describe("Controllers", Ordered, func() {
 		Eventually(func(g Gomega) {
 			g.Expect(c.Get(ctx, client.ObjectKeyFromObject(license), license)).To(Succeed())
 			g.Expect(license.Status.Grants).To(HaveValue(BeEquivalentTo(1)))
-		}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
-	}, SpecTimeout(time.Minute))
+		}).WithContext(ctx).Should(Succeed())
+	}, SpecTimeout(specTimeout))
 
 	It("follows the labels of namespaces", func(ctx SpecContext) {
 		Expect(c.Create(ctx, builders.License("labelled").Repository("registry.example.com/models/labelled").
@@ -196,7 +196,7 @@ var _ = Describe("Controllers", Ordered, func() {
 		namespace.Labels["team"] = "vision"
 		Expect(c.Update(ctx, &namespace)).To(Succeed())
 		grantReady(ctx, grant, v1alpha1.ReasonReady)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("lets a licence end on time, by itself", func(ctx SpecContext) {
 		license := builders.License("short").Repository("registry.example.com/models/short").Key("v1").
@@ -207,7 +207,7 @@ var _ = Describe("Controllers", Ordered, func() {
 		Expect(c.Create(ctx, grant)).To(Succeed())
 		grantReady(ctx, grant, v1alpha1.ReasonExpired)
 		licenseReady(ctx, license, v1alpha1.ReasonExpired)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("logs a stored pod once, marks it, and tells pod, licence and grant", func(ctx SpecContext) {
 		pod := builders.Pod("ml-prod", "llm-0").ServiceAccount("llm").Container("server", "registry.example.com/models/chat:2.1").Obj()
@@ -221,7 +221,7 @@ var _ = Describe("Controllers", Ordered, func() {
 			g.Expect(c.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 			g.Expect(pod.Status.Conditions).To(ContainElement(SatisfyAll(
 				HaveField("Type", v1alpha1.PodConditionLicensed), HaveField("Message", ContainSubstring("licence chat of acme.example by grant chat")))))
-		}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
+		}).WithContext(ctx).Should(Succeed())
 		logged := admitted()
 		Expect(logged).To(HaveLen(1))
 		Expect(logged[0]).To(SatisfyAll(
@@ -239,10 +239,10 @@ var _ = Describe("Controllers", Ordered, func() {
 					}
 				}
 				g.Expect(seen).To(ContainElement(about))
-			}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
+			}).WithContext(ctx).Should(Succeed())
 		}
 		Consistently(admitted).WithContext(ctx).WithTimeout(time.Second).Should(HaveLen(1))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("logs what enters a pod later, and nothing twice", func(ctx SpecContext) {
 		Expect(c.Create(ctx, builders.License("later").Repository("registry.example.com/models/later").Obj())).To(Succeed())
@@ -259,7 +259,7 @@ var _ = Describe("Controllers", Ordered, func() {
 			return images
 		}
 		first := "chat registry.example.com/models/chat:2.1"
-		Eventually(admitted).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]string{first}))
+		Eventually(admitted).WithContext(ctx).Should(Equal([]string{first}))
 
 		debugged := builders.Pod("ml-prod", "llm-later").EphemeralContainer("debug", "registry.example.com/models/later:1").Obj()
 		Expect(retry.RetryOnConflict(retry.DefaultRetry, func() error {
@@ -270,14 +270,14 @@ var _ = Describe("Controllers", Ordered, func() {
 			return c.SubResource("ephemeralcontainers").Update(ctx, pod)
 		})).To(Succeed())
 		second := "later registry.example.com/models/later:1"
-		Eventually(admitted).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]string{first, second}))
+		Eventually(admitted).WithContext(ctx).Should(Equal([]string{first, second}))
 
 		change(ctx, pod, func() { pod.Spec.Containers[0].Image = "registry.example.com/models/chat:2.2" })
 		third := "chat registry.example.com/models/chat:2.2"
-		Eventually(admitted).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]string{first, second, third}))
+		Eventually(admitted).WithContext(ctx).Should(Equal([]string{first, second, third}))
 		change(ctx, pod, func() { pod.Labels = map[string]string{"seen": "again"} })
 		Consistently(admitted).WithContext(ctx).WithTimeout(time.Second).Should(HaveLen(3))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("logs a pod whose grant comes after it, which was found without", func(ctx SpecContext) {
 		pod := builders.Pod("ml-dev", "early").ServiceAccount("llm").Container("server", "registry.example.com/models/chat:2.1").Obj()
@@ -289,10 +289,10 @@ var _ = Describe("Controllers", Ordered, func() {
 			}
 			return types
 		}
-		Eventually(types).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]audit.Type{audit.Found}))
+		Eventually(types).WithContext(ctx).Should(Equal([]audit.Type{audit.Found}))
 		Expect(c.Create(ctx, builders.Grant("ml-dev", "chat", "chat").ServiceAccount("llm").Obj())).To(Succeed())
-		Eventually(types).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]audit.Type{audit.Found, audit.Admitted}))
-	}, SpecTimeout(time.Minute))
+		Eventually(types).WithContext(ctx).Should(Equal([]audit.Type{audit.Found, audit.Admitted}))
+	}, SpecTimeout(specTimeout))
 
 	It("logs what happens to licences and grants, and no key", func(ctx SpecContext) {
 		license := builders.License("logged").Repository("registry.example.com/models/logged").Obj()
@@ -307,11 +307,11 @@ var _ = Describe("Controllers", Ordered, func() {
 				types = append(types, e.Type)
 			}
 			return types
-		}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Equal([]audit.Type{audit.LicenseCreated, audit.LicenseChanged, audit.LicenseDeleted}))
+		}).WithContext(ctx).Should(Equal([]audit.Type{audit.LicenseCreated, audit.LicenseChanged, audit.LicenseDeleted}))
 
 		for e, err := range audit.Entries(ctx, c, 0) {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(strings.ToUpper(e.Leaf)).NotTo(ContainSubstring("AGE-SECRET-KEY"))
 		}
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 })

@@ -55,7 +55,7 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 	}
 	detected := func(ctx context.Context, p *corev1.Pod) {
 		GinkgoHelper()
-		Eventually(w.copied(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("True CopyDetected"))
+		Eventually(w.copied(ctx, p)).Should(Equal("True CopyDetected"))
 		Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.CopyDetected}))
 	}
 	spared := func(ctx context.Context, p *corev1.Pod) {
@@ -98,7 +98,7 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 		w = newFoundWorld(ctx)
 		w.create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}})
 		stop = w.operator(ctx, "operator-0")
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	BeforeEach(func(ctx SpecContext) {
 		spec++
@@ -109,7 +109,7 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 	})
 
 	It("are recognised by digest, told once, and forgotten when they are gone", func(ctx SpecContext) {
-		Eventually(copiesOf(ctx)).WithTimeout(10 * time.Second).Should(Equal("False NoCopies: no running pod is known to run a copy"))
+		Eventually(copiesOf(ctx)).Should(Equal("False NoCopies: no running pod is known to run a copy"))
 		p := running(ctx, pod(team, "copy", elsewhere()), digestOf(team, "manifest"))
 		detected(ctx, p)
 		entries := w.all(ctx, audit.CopyDetected, team)
@@ -118,16 +118,16 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 			HaveField("Reason", v1alpha1.ReasonCopyDetected),
 			HaveField("Message", fmt.Sprintf(`container server runs image %q, which is the same as registry.example.com/%s/model:1 of acme.example, licensed as %s`, elsewhere(), team, team))))
 		for _, about := range [][3]string{{"Pod", team, "copy"}, {"ModelLicense", "", team}} {
-			Eventually(w.told(ctx, about[0], about[1], about[2])).WithTimeout(10 * time.Second).Should(ContainElement(HavePrefix("CopyDetected ")))
+			Eventually(w.told(ctx, about[0], about[1], about[2])).Should(ContainElement(HavePrefix("CopyDetected ")))
 		}
-		Eventually(copiesOf(ctx)).WithTimeout(10 * time.Second).Should(Equal("True CopyDetected: 1 pod runs an unlicensed copy: " + team + "/copy"))
+		Eventually(copiesOf(ctx)).Should(Equal("True CopyDetected: 1 pod runs an unlicensed copy: " + team + "/copy"))
 
 		By("by the licence's default it is reported alone")
 		Consistently(gone(ctx, p)).WithTimeout(time.Second).Should(BeFalse())
 
 		Expect(w.client.Delete(ctx, p, client.GracePeriodSeconds(0))).To(Succeed())
 		Eventually(copiesOf(ctx)).WithTimeout(90 * time.Second).Should(HavePrefix("False NoCopies"))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are recognised in image volumes where the node reports them", func(ctx SpecContext) {
 		p := builders.Pod(team, "volume").Container("server", "docker.io/library/busybox").ImageVolume("model", elsewhere(), "server").Obj()
@@ -143,7 +143,7 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 			return
 		}
 		detected(ctx, p)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are recognised by layers, asked for once and off the workers", func(ctx SpecContext) {
 		image := elsewhere() + "@" + digestOf(team, "built")
@@ -158,7 +158,7 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 		}
 		Expect(w.all(ctx, audit.CopyDetected, team)[0].Message).To(ContainSubstring("which was built from registry.example.com/" + team + "/model:1"))
 		Expect(w.layers.times(image)).To(Equal(1))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are found in pods that ran before their licence was known", func(ctx SpecContext) {
 		p := running(ctx, pod(team, "early", elsewhere()), digestOf(team, "new"))
@@ -169,16 +169,16 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 		detected(ctx, p)
 		By("and forgiven when it is none of the licence's any more")
 		w.index.Set(team, []copies.Image{licensed()})
-		Eventually(w.copied(ctx, p)).WithTimeout(15 * time.Second).Should(BeEmpty())
-	}, SpecTimeout(time.Minute))
+		Eventually(w.copied(ctx, p)).Should(BeEmpty())
+	}, SpecTimeout(specTimeout))
 
 	It("are never seen in pods that the licence covers by name", func(ctx SpecContext) {
 		w.create(ctx, builders.Grant(team, "llm", team).ServiceAccount("llm").Obj())
 		entitled := running(ctx, pod(team, "entitled", "registry.example.com/"+team+"/model:1"), digestOf(team, "index"))
 		refused := builders.Pod(team, "refused").ServiceAccount("else").Container("server", "registry.example.com/"+team+"/model:1").Obj()
 		running(ctx, refused, digestOf(team, "index"))
-		Eventually(w.licensed(ctx, entitled)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
-		Eventually(w.licensed(ctx, refused)).WithTimeout(15 * time.Second).Should(Equal("False SubjectNotGranted"))
+		Eventually(w.licensed(ctx, entitled)).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, refused)).Should(Equal("False SubjectNotGranted"))
 		spared(ctx, entitled)
 		Expect(w.copied(ctx, refused)()).To(BeEmpty())
 		By("but in one that is entitled to something else")
@@ -192,9 +192,9 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 			smuggled.Status.ContainerStatuses = append(smuggled.Status.ContainerStatuses, corev1.ContainerStatus{Name: c.Name, ImageID: c.Image + "@" + digestOf(team, "index")})
 		}
 		Expect(w.client.Status().Patch(ctx, smuggled, before)).To(Succeed())
-		Eventually(w.copied(ctx, smuggled)).WithTimeout(15 * time.Second).Should(Equal("True CopyDetected"))
-		Eventually(w.licensed(ctx, smuggled)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
-	}, SpecTimeout(time.Minute))
+		Eventually(w.copied(ctx, smuggled)).Should(Equal("True CopyDetected"))
+		Eventually(w.licensed(ctx, smuggled)).Should(Equal("True Entitled"))
+	}, SpecTimeout(specTimeout))
 
 	It("are told once over restarts, and not forgotten while the registry has not been read again", func(ctx SpecContext) {
 		p := running(ctx, pod(team, "copy", elsewhere()), digestOf(team, "index"))
@@ -205,7 +205,7 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 		stop = w.operator(ctx, "operator-1")
 		probe := pod(team, "probe", "registry.example.com/"+team+"/model:1")
 		w.create(ctx, probe)
-		Eventually(w.licensed(ctx, probe)).WithTimeout(15 * time.Second).Should(Equal("False NoGrant"))
+		Eventually(w.licensed(ctx, probe)).Should(Equal("False NoGrant"))
 		Consistently(w.copied(ctx, p)).WithTimeout(2 * time.Second).Should(Equal("True CopyDetected"))
 		Expect(copiesOf(ctx)()).To(HavePrefix("True CopyDetected: 1 pod "))
 		w.index.Set(team, []copies.Image{licensed()})
@@ -214,7 +214,7 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 		Expect(w.copied(ctx, p)()).To(Equal("True CopyDetected"))
 		Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.CopyDetected}))
 		Expect(p.ResourceVersion).To(Equal(version), "the pod was written again")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are evicted where the licence says so, when a PodDisruptionBudget lets them", func(ctx SpecContext) {
 		w.create(ctx, &policyv1.PodDisruptionBudget{
@@ -242,21 +242,21 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 		Expect(w.all(ctx, audit.CopyEvicted, team)).To(BeEmpty())
 
 		allowed(1)
-		Eventually(gone(ctx, p)).WithTimeout(30 * time.Second).Should(BeTrue())
+		Eventually(gone(ctx, p)).Should(BeTrue())
 		p.UID = uid
-		Eventually(func() []audit.Type { return w.entries(ctx, p) }).WithTimeout(10 * time.Second).Should(Equal([]audit.Type{audit.CopyDetected, audit.CopyEvicted}))
-		Eventually(w.told(ctx, "Pod", team, "copy")).WithTimeout(10 * time.Second).Should(ContainElement(HavePrefix("CopyEvicted evicted: container server ")))
+		Eventually(func() []audit.Type { return w.entries(ctx, p) }).Should(Equal([]audit.Type{audit.CopyDetected, audit.CopyEvicted}))
+		Eventually(w.told(ctx, "Pod", team, "copy")).Should(ContainElement(HavePrefix("CopyEvicted evicted: container server ")))
 		Expect(w.told(ctx, "ModelLicense", "", team)()).To(ContainElement(HavePrefix("CopyEvicted ")))
 		Consistently(func() []audit.Entry { return w.all(ctx, audit.CopyEvicted, team) }).WithTimeout(2 * time.Second).Should(HaveLen(1))
 		Expect(gone(ctx, entitled)()).To(BeFalse())
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are evicted when the licence says so later", func(ctx SpecContext) {
 		p := running(ctx, pod(team, "copy", elsewhere()), digestOf(team, "index"))
 		detected(ctx, p)
 		onCopy(ctx, v1alpha1.CopyPolicyEvict)
-		Eventually(gone(ctx, p)).WithTimeout(15 * time.Second).Should(BeTrue())
-	}, SpecTimeout(time.Minute))
+		Eventually(gone(ctx, p)).Should(BeTrue())
+	}, SpecTimeout(specTimeout))
 
 	It("are reported alone in kube-system, in the operator's namespace, and in static pods", func(ctx SpecContext) {
 		onCopy(ctx, v1alpha1.CopyPolicyEvict)
@@ -269,10 +269,10 @@ var _ = Describe("Copies of licensed images", Ordered, func() {
 			running(ctx, p, digestOf(team, "index"))
 		}
 		other := running(ctx, pod(team, "copy", elsewhere()), digestOf(team, "index"))
-		Eventually(gone(ctx, other)).WithTimeout(15 * time.Second).Should(BeTrue())
+		Eventually(gone(ctx, other)).Should(BeTrue())
 		for _, p := range spared {
 			detected(ctx, p)
 			Expect(gone(ctx, p)()).To(BeFalse(), "%s/%s", p.Namespace, p.Name)
 		}
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 })

@@ -41,7 +41,7 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 				Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:nodes"}},
 			})
 		stop = w.operator(ctx, "operator-0")
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	BeforeEach(func(ctx SpecContext) {
 		spec++
@@ -54,9 +54,9 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 	}
 	found := func(ctx context.Context, p *corev1.Pod, reason v1alpha1.Reason) {
 		GinkgoHelper()
-		Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("False " + string(reason)))
+		Eventually(w.licensed(ctx, p)).Should(Equal("False " + string(reason)))
 		Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.Found}))
-		Eventually(w.told(ctx, "Pod", p.Namespace, p.Name)).WithTimeout(10 * time.Second).
+		Eventually(w.told(ctx, "Pod", p.Namespace, p.Name)).
 			Should(ContainElement(And(HavePrefix("FoundUnlicensed "), ContainSubstring("[%s]: ", reason))))
 	}
 
@@ -105,7 +105,7 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 			Expect(w.client.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
 			Expect(p.ResourceVersion).To(Equal(versions[p]), "pod %s was written again", p.Name)
 		}
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are left alone where they name nothing governed", func(ctx SpecContext) {
 		plain, probe := pod(team, "plain", "docker.io/library/busybox"), pod(team, "probe", model)
@@ -113,7 +113,7 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 		found(ctx, probe, v1alpha1.ReasonNoGrant)
 		Expect(w.licensed(ctx, plain)()).To(BeEmpty())
 		Expect(w.entries(ctx, plain)).To(BeEmpty())
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are found when a licence comes after them, and forgiven when it goes", func(ctx SpecContext) {
 		var pods []*corev1.Pod
@@ -125,13 +125,13 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 		license := builders.License(team).Repository("registry.example.com/" + team + "/**").Obj()
 		w.create(ctx, license)
 		for _, p := range pods {
-			Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("False NoGrant"))
+			Eventually(w.licensed(ctx, p)).Should(Equal("False NoGrant"))
 		}
 		Expect(w.client.Delete(ctx, license)).To(Succeed())
 		for _, p := range pods {
-			Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(BeEmpty())
+			Eventually(w.licensed(ctx, p)).Should(BeEmpty())
 		}
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are admitted when a grant comes, and not found when it goes again", func(ctx SpecContext) {
 		p := pod(team, "llm", model)
@@ -139,7 +139,7 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 		found(ctx, p, v1alpha1.ReasonNoGrant)
 		grant := builders.Grant(team, "chat", "chat").ServiceAccount("llm").Obj()
 		w.create(ctx, grant)
-		Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, p)).Should(Equal("True Entitled"))
 		Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.Found, audit.Admitted}))
 		Expect(w.client.Delete(ctx, grant)).To(Succeed())
 		probe := pod(team, "probe", model+"-probe")
@@ -147,7 +147,7 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 		found(ctx, probe, v1alpha1.ReasonNoGrant)
 		Consistently(w.licensed(ctx, p)).WithTimeout(2 * time.Second).Should(Equal("True Entitled"))
 		Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.Found, audit.Admitted}))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are admitted when labels make a grant select them, or the licence their namespace", func(ctx SpecContext) {
 		grant := builders.Grant(team, "chat", team).ServiceAccount("llm").Obj()
@@ -163,11 +163,11 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 			Expect(w.client.Patch(ctx, o, before)).To(Succeed())
 		}
 		patch(builders.Namespace(team).Obj(), "models", "yes")
-		Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("False PodNotSelected"))
+		Eventually(w.licensed(ctx, p)).Should(Equal("False PodNotSelected"))
 		patch(p, "app", "llm")
-		Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, p)).Should(Equal("True Entitled"))
 		Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.Found, audit.Admitted}))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("fill neither the log nor the list of Events when a tenant makes many", func(ctx SpecContext) {
 		const pods = 80
@@ -176,14 +176,14 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 			last = builders.Pod(team, fmt.Sprintf("crash-%d", i)).Owner("batch/v1", "Job", "crash", "j-uid").ServiceAccount("llm").Container("server", model).Obj()
 			w.create(ctx, last)
 		}
-		Eventually(w.licensed(ctx, last)).WithTimeout(30 * time.Second).Should(Equal("False NoGrant"))
+		Eventually(w.licensed(ctx, last)).Should(Equal("False NoGrant"))
 		Eventually(func(g Gomega) {
 			var list corev1.PodList
 			g.Expect(w.client.List(ctx, &list, client.InNamespace(team))).To(Succeed())
 			for i := range list.Items {
 				g.Expect(list.Items[i].Status.Conditions).To(ContainElement(HaveField("Type", v1alpha1.PodConditionLicensed)), list.Items[i].Name)
 			}
-		}).WithTimeout(30 * time.Second).Should(Succeed())
+		}).Should(Succeed())
 		// One entry a minute, and the specs may run over the turn of one.
 		Expect(len(w.all(ctx, audit.Found, team))).To(BeNumerically("<=", 2))
 		events := 0
@@ -191,7 +191,7 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 			events += len(w.told(ctx, "Pod", team, fmt.Sprintf("crash-%d", i))())
 		}
 		Expect(events).To(And(BeNumerically(">=", 1), BeNumerically("<=", 32)))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are not accused by a cache that lags behind", func(ctx SpecContext) {
 		stop()
@@ -206,14 +206,14 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 		Eventually(func() int {
 			s, _ := known.Store.Snapshot()
 			return len(s.GrantsIn(team))
-		}).WithTimeout(10 * time.Second).Should(Equal(1))
+		}).Should(Equal(1))
 		complete, _ := known.Store.Snapshot()
 		license := complete.License("chat")
 		Expect(license).NotTo(BeNil())
 		known.known.Store(withoutGrants(license))
 		p := pod(team, "llm", model)
 		w.create(ctx, p)
-		Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, p)).Should(Equal("True Entitled"))
 		Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.Admitted}))
 
 		By("nor by a licence that is gone, nor by one that has changed")
@@ -231,7 +231,7 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 		}
 		stop()
 		stop = w.operator(ctx, "operator-3")
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are told once by two operators that both believe they lead", func(ctx SpecContext) {
 		second := w.operator(ctx, "operator-4")
@@ -242,13 +242,13 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 			w.create(ctx, p)
 		}
 		for _, p := range pods {
-			Eventually(w.licensed(ctx, p)).WithTimeout(15 * time.Second).Should(Equal("False NoGrant"))
+			Eventually(w.licensed(ctx, p)).Should(Equal("False NoGrant"))
 		}
 		second()
 		for _, p := range pods {
 			Expect(w.entries(ctx, p)).To(Equal([]audit.Type{audit.Found}))
 		}
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("stay unreported where somebody forges the mark, which takes a right that tenants do not have", func(ctx SpecContext) {
 		for _, name := range []string{"system:aggregate-to-edit", "system:aggregate-to-admin"} {
@@ -273,5 +273,5 @@ var _ = Describe("Pods that got past admission", Ordered, func() {
 		for _, p := range pods {
 			found(ctx, p, v1alpha1.ReasonNoGrant)
 		}
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 })

@@ -136,7 +136,7 @@ func (w *foundWorld) operator(ctx context.Context, identity string, replace ...f
 	go func() { ended <- mgr.Start(running) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+		Eventually(ended).Should(Receive(BeNil()))
 	})
 	w.stops = append(w.stops, stop) // at the end of all specs, where a spec starts another
 	Expect(waitForSync(ctx)).To(Succeed())

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -21,7 +20,7 @@ import (
 
 var _ = Describe("Images of licences", Ordered, func() {
 	var w *imageWorld
-	BeforeAll(func(ctx SpecContext) { w = newImageWorld(ctx) }, NodeTimeout(2*time.Minute))
+	BeforeAll(func(ctx SpecContext) { w = newImageWorld(ctx) }, NodeTimeout(specTimeout))
 
 	// resolved waits for a reason of ImagesResolved and returns the condition.
 	resolved := func(ctx context.Context, license *v1alpha1.ModelLicense, reason v1alpha1.Reason) *metav1.Condition {
@@ -36,7 +35,7 @@ var _ = Describe("Images of licences", Ordered, func() {
 			ready := meta.FindStatusCondition(license.Status.Conditions, v1alpha1.ConditionReady)
 			g.Expect(ready).NotTo(BeNil(), "the licence controller's part")
 			g.Expect(license.Status.ObservedGeneration).To(Equal(license.Generation))
-		}).WithContext(ctx).WithTimeout(30 * time.Second).Should(Succeed())
+		}).WithContext(ctx).Should(Succeed())
 		return found
 	}
 	create := func(ctx context.Context, license *v1alpha1.ModelLicense) *v1alpha1.ModelLicense {
@@ -44,7 +43,7 @@ var _ = Describe("Images of licences", Ordered, func() {
 		Expect(w.client.Create(ctx, license)).To(Succeed())
 		DeferCleanup(func(ctx SpecContext) {
 			Expect(client.IgnoreNotFound(w.client.Delete(ctx, license))).To(Succeed())
-			Eventually(func() []string { return ownersOf(w, license) }).WithTimeout(10 * time.Second).Should(BeEmpty())
+			Eventually(func() []string { return ownersOf(w, license) }).Should(BeEmpty())
 		})
 		return license
 	}
@@ -79,11 +78,11 @@ var _ = Describe("Images of licences", Ordered, func() {
 			v1alpha1.ResolvedImage{Repository: repository, Tag: "v1", Digest: one},
 			v1alpha1.ResolvedImage{Repository: repository, Tag: "v2", Digest: two, Platforms: []string{amd64Digest.String(), arm64Digest.String()}},
 		))
-		Eventually(pinned(repository + ":v2")).WithTimeout(10 * time.Second).Should(Equal(repository + ":v2@" + two))
+		Eventually(pinned(repository + ":v2")).Should(Equal(repository + ":v2@" + two))
 
 		By("noticing that a tag was moved")
 		three := w.registry.push("models/tags", "v1", modelImage())
-		Eventually(pinned(repository + ":v1")).WithTimeout(10 * time.Second).Should(Equal(repository + ":v1@" + three))
+		Eventually(pinned(repository + ":v1")).Should(Equal(repository + ":v1@" + three))
 		Eventually(func(g Gomega) {
 			var events eventsv1.EventList
 			g.Expect(w.client.List(ctx, &events)).To(Succeed())
@@ -91,7 +90,7 @@ var _ = Describe("Images of licences", Ordered, func() {
 				HaveField("Reason", string(v1alpha1.ReasonTagMoved)), HaveField("Regarding.Name", "tags"),
 				HaveField("Note", ContainSubstring(repository+":v1 stands for "+three+" now, for "+one+" before")),
 			)))
-		}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
+		}).WithContext(ctx).Should(Succeed())
 	})
 
 	It("knows the platforms of listed digests, several of one repository", func(ctx SpecContext) {
@@ -141,7 +140,7 @@ var _ = Describe("Images of licences", Ordered, func() {
 		secret := pullSecret(operatorNamespace, "registry", "registry.example.com", registryUser, registryPassword)
 		Expect(w.client.Create(ctx, secret)).To(Succeed())
 		Eventually(func() string { return resolved(ctx, license, v1alpha1.ReasonPullSecretInvalid).Message }).
-			WithTimeout(10 * time.Second).Should(ContainSubstring("none of the hosts that the licence names: " + w.registry.host))
+			Should(ContainSubstring("none of the hosts that the licence names: " + w.registry.host))
 
 		By("putting it right")
 		change(ctx, secret, func() {
@@ -206,7 +205,7 @@ var _ = Describe("Images of licences", Ordered, func() {
 		Eventually(func() error {
 			_, err := w.layers.Layers(ctx, copied)
 			return err
-		}).WithTimeout(10 * time.Second).Should(MatchError(registryclient.ErrNotAllowed))
+		}).Should(MatchError(registryclient.ErrNotAllowed))
 		Expect(ownersOf(w, license)).To(BeEmpty())
 	})
 
@@ -231,14 +230,14 @@ var _ = Describe("Images of licences", Ordered, func() {
 			g.Expect(w.client.Get(ctx, client.ObjectKeyFromObject(license), license)).To(Succeed())
 			return license.Status.Distribution
 		}
-		Eventually(nodes).WithTimeout(10 * time.Second).Should(HaveValue(HaveField("Nodes", int32(0))))
+		Eventually(nodes).Should(HaveValue(HaveField("Nodes", int32(0))))
 		report("node-a", repository+":v1")
 		report("node-b", w.registry.host+"/tenant/renamed@"+digest)
 		report("node-c", "registry.example.com/else:v1")
-		Eventually(nodes).WithTimeout(10 * time.Second).Should(HaveValue(Equal(v1alpha1.ImageDistribution{Nodes: 2, NodeNames: []string{"node-a", "node-b"}})))
+		Eventually(nodes).Should(HaveValue(Equal(v1alpha1.ImageDistribution{Nodes: 2, NodeNames: []string{"node-a", "node-b"}})))
 		report("node-a", "registry.example.com/else:v1")
 		Expect(w.client.Delete(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-b"}})).To(Succeed())
-		Eventually(nodes).WithTimeout(10 * time.Second).Should(HaveValue(Equal(v1alpha1.ImageDistribution{})))
+		Eventually(nodes).Should(HaveValue(Equal(v1alpha1.ImageDistribution{})))
 	})
 
 	It("lets every controller write its part of the status and nothing else", func(ctx SpecContext) {
@@ -264,7 +263,7 @@ var _ = Describe("Images of licences", Ordered, func() {
 				}
 			}
 			g.Expect(owners).To(HaveLen(3))
-		}).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
+		}).WithContext(ctx).Should(Succeed())
 	})
 })
 

@@ -100,7 +100,7 @@ func newImageWorld(ctx SpecContext) *imageWorld {
 	go func() { ended <- mgr.Start(running) }()
 	DeferCleanup(func() {
 		stop()
-		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+		Eventually(ended).Should(Receive(BeNil()))
 	})
 	Expect(waitForSync(ctx)).To(Succeed())
 	return w

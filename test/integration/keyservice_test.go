@@ -131,7 +131,7 @@ var _ = Describe("Key service", Ordered, func() {
 			entries := w.entries(ctx, audit.KeyRefused, p)
 			g.Expect(entries).To(HaveLen(1))
 			g.Expect(entries[0].Reason).To(Equal(v1alpha1.ReasonModelNotReferenced))
-		}).WithTimeout(10 * time.Second).Should(Succeed())
+		}).Should(Succeed())
 	})
 
 	Describe("refuses, whoever asks", func() {
@@ -174,7 +174,7 @@ var _ = Describe("Key service", Ordered, func() {
 			Eventually(func() error {
 				_, err := replica.release(ctx, bearer, request)
 				return err
-			}).WithTimeout(20 * time.Second).Should(beRefused(v1alpha1.ReasonUnauthenticated))
+			}).Should(beRefused(v1alpha1.ReasonUnauthenticated))
 			refused(ctx, bearer, asked(ctx, w.pod(ctx, pod("later").Container("server", model).KeyVolume(license, "server"), "node-a")), v1alpha1.ReasonUnauthenticated)
 		})
 		It("on another node", func(ctx SpecContext) {
@@ -330,7 +330,7 @@ var _ = Describe("Key service", Ordered, func() {
 			Eventually(func() error {
 				_, err := replica.release(ctx, driver, request)
 				return err
-			}).WithTimeout(20 * time.Second).Should(Succeed())
+			}).Should(Succeed())
 		})
 	})
 

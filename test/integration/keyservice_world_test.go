@@ -199,7 +199,7 @@ func start(run func(context.Context) error) {
 	go func() { done <- run(ctx) }()
 	DeferCleanup(func() {
 		cancel()
-		Eventually(done).WithTimeout(20 * time.Second).Should(Receive(BeNil()))
+		Eventually(done).Should(Receive(BeNil()))
 	})
 }
 

@@ -120,7 +120,7 @@ var _ = Describe("Node driver's leases", func() {
 		Eventually(func() string {
 			republish(ctx, driver)
 			return seen()
-		}).WithTimeout(10 * time.Second).Should(Equal(n.key))
+		}).Should(Equal(n.key))
 		Eventually(n.told).Should(HaveExactElements(protocol.Wiped))
 	})
 
@@ -157,7 +157,7 @@ var _ = Describe("Node driver's leases", func() {
 				return nil
 			}
 			return mounts.Rewrite(target, map[string][]byte{"filler": bytes.Repeat([]byte("f"), size)})
-		}).WithTimeout(5 * time.Second).Should(Succeed())
+		}).Should(Succeed())
 		for i := range 300 {
 			if mounts.Rewrite(target, map[string][]byte{"filler" + string(rune('a'+i%10)): bytes.Repeat([]byte("f"), 4096*(1+i/10))}) != nil {
 				break

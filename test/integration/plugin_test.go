@@ -121,13 +121,13 @@ var _ = Describe("kubectl modelrights", Ordered, func() {
 		// Roles take effect a moment after they are bound.
 		Eventually(func() error {
 			return actingAs(config, reader).Get(ctx, client.ObjectKey{Name: "acme-chat"}, &v1alpha1.ModelLicense{})
-		}, policyTimeout).Should(Succeed())
+		}).Should(Succeed())
 		Eventually(func() error {
 			return actingAs(config, stranger).Get(ctx, client.ObjectKeyFromObject(&info), &corev1.ConfigMap{})
-		}, policyTimeout).Should(Succeed(), "everybody reads what the installation tells its users")
+		}).Should(Succeed(), "everybody reads what the installation tells its users")
 		Eventually(func() error {
 			return actingAs(config, engineer).List(ctx, &v1alpha1.ModelGrantList{}, client.InNamespace("ml-prod"))
-		}, policyTimeout).Should(Succeed())
+		}).Should(Succeed())
 	})
 
 	It("explains a pod, with what was logged and what happened to it", func(ctx SpecContext) {

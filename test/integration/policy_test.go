@@ -27,9 +27,6 @@ const (
 	bob = "bob@example.com"
 )
 
-// policyTimeout is how long a policy, or a role, may take until the API server goes by it.
-const policyTimeout = "30s"
-
 // beRefusedByPolicy matches a refusal of a policy of ours, which says so and holds the given text.
 func beRefusedByPolicy(text string) types.GomegaMatcher {
 	return And(
@@ -103,13 +100,13 @@ var _ = Describe("Policies", Ordered, func() {
 		}
 
 		// A policy takes effect a moment after it was created, each on its own.
-		Eventually(func() error { return actingAs(config, bob).Create(ctx, grantFor("acme", "probe"), client.DryRunAll) }, policyTimeout).
+		Eventually(func() error { return actingAs(config, bob).Create(ctx, grantFor("acme", "probe"), client.DryRunAll) }).
 			Should(beRefusedByPolicy("verb grant"))
-		Eventually(func() error { return admin.Create(ctx, auditRecord(0), client.DryRunAll) }, policyTimeout).Should(beRefusedByPolicy("the operator alone"))
+		Eventually(func() error { return admin.Create(ctx, auditRecord(0), client.DryRunAll) }).Should(beRefusedByPolicy("the operator alone"))
 		head := &v1alpha1.ModelAuditLog{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.AuditLogName}}
-		Eventually(func() error { return admin.Create(ctx, head.DeepCopy(), client.DryRunAll) }, policyTimeout).Should(beRefusedByPolicy("the operator alone"))
-		Eventually(func() error { return actingAs(config, ada).Create(ctx, grantFor("acme", "probe"), client.DryRunAll) }, policyTimeout).Should(Succeed())
-		Eventually(func() error { return operator.Create(ctx, auditRecord(0), client.DryRunAll) }, policyTimeout).Should(Succeed())
+		Eventually(func() error { return admin.Create(ctx, head.DeepCopy(), client.DryRunAll) }).Should(beRefusedByPolicy("the operator alone"))
+		Eventually(func() error { return actingAs(config, ada).Create(ctx, grantFor("acme", "probe"), client.DryRunAll) }).Should(Succeed())
+		Eventually(func() error { return operator.Create(ctx, auditRecord(0), client.DryRunAll) }).Should(Succeed())
 	})
 
 	Context("of grants", func() {
@@ -129,12 +126,12 @@ var _ = Describe("Policies", Ordered, func() {
 			bindRole(ctx, admin, "ml-prod", "modelrights-grant-editor", "system:serviceaccount:gitops:deployer")
 			Eventually(func() error {
 				return actingAs(config, "system:serviceaccount:gitops:deployer").Create(ctx, grantFor("acme", "mine"))
-			}, policyTimeout).Should(beRefusedByPolicy("--serviceaccount=gitops:deployer"))
+			}).Should(beRefusedByPolicy("--serviceaccount=gitops:deployer"))
 		})
 
 		It("put no user's name into the command that a shell would take apart", func(ctx SpecContext) {
 			bindRole(ctx, admin, "ml-prod", "modelrights-grant-editor", "eve; rm -rf ~")
-			Eventually(func() error { return actingAs(config, "eve; rm -rf ~").Create(ctx, grantFor("acme", "mine")) }, policyTimeout).
+			Eventually(func() error { return actingAs(config, "eve; rm -rf ~").Create(ctx, grantFor("acme", "mine")) }).
 				Should(And(beRefusedByPolicy("--user=USER"), MatchError(Not(ContainSubstring("--user=eve")))))
 		})
 
@@ -207,7 +204,7 @@ var _ = Describe("Policies", Ordered, func() {
 		It("refuse the operator's namesake in another namespace", func(ctx SpecContext) {
 			impostor := "system:serviceaccount:ml-prod:modelrights-operator"
 			bindRole(ctx, admin, "", "modelrights-operator", impostor)
-			Eventually(func() error { return actingAs(config, impostor).Create(ctx, auditRecord(1)) }, policyTimeout).Should(beRefusedByPolicy("the operator alone"))
+			Eventually(func() error { return actingAs(config, impostor).Create(ctx, auditRecord(1)) }).Should(beRefusedByPolicy("the operator alone"))
 		})
 
 		It("refuse every change, even of metadata, even by a cluster admin", func(ctx SpecContext) {
@@ -255,7 +252,7 @@ var _ = Describe("Policies", Ordered, func() {
 		It("refuse the operator itself a change", func(ctx SpecContext) {
 			// RBAC gives it no verb for it; the policy would refuse it too.
 			bindRole(ctx, admin, "", "cluster-admin", operatorUser)
-			Eventually(func() error { return operator.Delete(ctx, auditRecord(0)) }, policyTimeout).Should(beRefusedByPolicy("neither changed nor deleted"))
+			Eventually(func() error { return operator.Delete(ctx, auditRecord(0)) }).Should(beRefusedByPolicy("neither changed nor deleted"))
 		})
 	})
 
@@ -295,7 +292,7 @@ var _ = Describe("Policies", Ordered, func() {
 		definition.SetKind("CustomResourceDefinition")
 		definition.SetName("modelauditrecords.modelrights.dev")
 		Expect(admin.Delete(ctx, definition)).To(Succeed())
-		Eventually(func() error { return admin.Get(ctx, client.ObjectKeyFromObject(definition), definition) }, policyTimeout).
+		Eventually(func() error { return admin.Get(ctx, client.ObjectKeyFromObject(definition), definition) }).
 			Should(WithTransform(apierrors.IsNotFound, BeTrueBecause("the definition and every record are gone")))
 	})
 })

@@ -68,7 +68,7 @@ func (f *filtered) install(ctx context.Context, patterns ...string) {
 		probe = builders.Pod("default", "in-force").Container("main", strings.ReplaceAll(patterns[len(patterns)-1], "**", "x"))
 	}
 	Eventually(func() error { return f.client.Create(ctx, probe.Obj(), client.DryRunAll) }).WithContext(ctx).
-		WithTimeout(20 * time.Second).Should(beSent())
+		Should(beSent())
 }
 
 func filterOf(patterns ...string) prefilter.Filter {
@@ -103,7 +103,7 @@ var _ = Describe("The filter in the API server", Ordered, func() {
 		f = startFiltered(ctx, widest()...)
 		Expect(f.filter.Coarse()).To(BeFalse())
 		Expect(f.client.Create(ctx, builders.Namespace("ml").Obj())).To(Succeed())
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	// evaluationErrors are those that the API server counted.
 	evaluationErrors := func(ctx context.Context) float64 {
@@ -122,7 +122,7 @@ var _ = Describe("The filter in the API server", Ordered, func() {
 				Expect(err).To(MatchError(Not(ContainSubstring("modelrights"))))
 			}
 			Expect(evaluationErrors(ctx)).To(BeZero())
-		}, SpecTimeout(2*time.Minute))
+		}, SpecTimeout(specTimeout))
 	}
 
 	It("has an answer for updates of the worst pods that are stored", func(ctx SpecContext) {
@@ -140,7 +140,7 @@ var _ = Describe("The filter in the API server", Ordered, func() {
 			Expect(f.client.Delete(ctx, stored, client.GracePeriodSeconds(0))).To(Succeed())
 		}
 		Expect(evaluationErrors(ctx)).To(BeZero())
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("matches what its twin in Go matches", func(ctx SpecContext) {
 		rng := rand.New(rand.NewPCG(1, uint64(GinkgoRandomSeed())))
@@ -157,7 +157,7 @@ var _ = Describe("The filter in the API server", Ordered, func() {
 		}
 		Expect(sent).To(And(BeNumerically(">", 100), BeNumerically("<", 350)), "some match, and some do not")
 		Expect(evaluationErrors(ctx)).To(BeZero())
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("costs little for ordinary pods", func(ctx SpecContext) {
 		for _, filter := range []struct {
@@ -178,7 +178,7 @@ var _ = Describe("The filter in the API server", Ordered, func() {
 			GinkgoWriter.Println(filter.name, each)
 			Expect(each).To(BeNumerically("<", 3*time.Millisecond), filter.name)
 		}
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("lets everything pass but our driver's volumes where nothing is governed", func(ctx SpecContext) {
 		f.install(ctx)

@@ -36,7 +36,7 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 	BeforeAll(func(ctx SpecContext) {
 		w = newRevocationWorld(ctx)
 		stop = w.start(ctx, "operator-0")
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	gone := func(ctx context.Context, pod *corev1.Pod) func() bool {
 		return func() bool {
@@ -52,18 +52,18 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 		admitted := conditionOfPod(pod).Message
 		began := time.Now()
 		Expect(w.client.Delete(ctx, t.grant)).To(Succeed())
-		Eventually(gone(ctx, pod)).WithTimeout(15 * time.Second).WithPolling(5 * time.Millisecond).Should(BeTrue())
+		Eventually(gone(ctx, pod)).WithPolling(5 * time.Millisecond).Should(BeTrue())
 		GinkgoWriter.Printf("evicted after %s\n", time.Since(began))
 		Expect(w.reasons(ctx, pod, audit.Revoked)).To(Equal([]v1alpha1.Reason{v1alpha1.ReasonNoGrant}))
-		Eventually(func() []v1alpha1.Reason { return w.reasons(ctx, pod, audit.RevokedPodEnded) }).WithTimeout(10 * time.Second).Should(Equal([]v1alpha1.Reason{v1alpha1.ReasonNoGrant}))
+		Eventually(func() []v1alpha1.Reason { return w.reasons(ctx, pod, audit.RevokedPodEnded) }).Should(Equal([]v1alpha1.Reason{v1alpha1.ReasonNoGrant}))
 		Expect(pod.Annotations).To(HaveKey(v1alpha1.AnnotationAttention))
 		Expect(conditionOfPod(pod).Message).To(ContainSubstring("[NoGrant]: "))
 		for _, mark := range marksIn(admitted) {
 			Expect(conditionOfPod(pod).Message).To(ContainSubstring(mark))
 		}
-		Eventually(w.told(ctx, "Pod", pod.Namespace, pod.Name)).WithTimeout(10 * time.Second).
+		Eventually(w.told(ctx, "Pod", pod.Namespace, pod.Name)).
 			Should(ContainElement(HavePrefix("RevokedPodEnded the pod was evicted")))
-		Eventually(w.told(ctx, "ModelLicense", "", t.name)).WithTimeout(10 * time.Second).
+		Eventually(w.told(ctx, "ModelLicense", "", t.name)).
 			Should(ContainElement(And(HavePrefix("Revoked pod "+t.name+"/llm lost"), ContainSubstring("[NoGrant]"))))
 	})
 
@@ -76,16 +76,16 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 		Eventually(func() string {
 			Expect(w.client.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 			return pod.Annotations[v1alpha1.AnnotationAttention]
-		}).WithTimeout(10*time.Second).ShouldNot(Equal(first), "the node did not look and is not asked again")
+		}).ShouldNot(Equal(first), "the node did not look and is not asked again")
 		Expect(pod.DeletionTimestamp.IsZero()).To(BeTrue())
 		Eventually(func() string {
 			Expect(w.client.Get(ctx, client.ObjectKeyFromObject(t.license), t.license)).To(Succeed())
 			return meta.FindStatusCondition(t.license.Status.Conditions, v1alpha1.ConditionReady).Reason
-		}).WithTimeout(10 * time.Second).Should(Equal(string(v1alpha1.ReasonSuspended)))
+		}).Should(Equal(string(v1alpha1.ReasonSuspended)))
 
 		w.do(ctx, t, seats.Wipe{Pod: pod.UID})
 		update(ctx, w, t.license, func(l *v1alpha1.ModelLicense) { l.Spec.Suspended = nil })
-		Eventually(w.licensed(ctx, pod)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, pod)).Should(Equal("True Entitled"))
 		Expect(w.reasons(ctx, pod, audit.Admitted)).To(HaveLen(1), "what is restored was not admitted twice")
 		update(ctx, w, t.license, func(l *v1alpha1.ModelLicense) { l.Spec.Suspended = ptr.To(true) })
 		w.revoked(ctx, pod, v1alpha1.ReasonSuspended)
@@ -101,7 +101,7 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 		lose(ctx, t, pod)
 		w.revoked(ctx, pod, reason)
 		undo(ctx, t, pod)
-		Eventually(w.licensed(ctx, pod)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, pod)).Should(Equal("True Entitled"))
 		Expect(w.condition(ctx, bystander, v1alpha1.PodConditionLicensed)).To(Equal("True Entitled"))
 		Expect(w.reasons(ctx, bystander, audit.Revoked)).To(BeEmpty())
 	},
@@ -170,7 +170,7 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 		w.revoked(ctx, pod, v1alpha1.ReasonSuspended)
 		w.do(ctx, t, seats.End{Pod: pod.UID, At: time.Now()})
 		update(ctx, w, t.license, func(l *v1alpha1.ModelLicense) { l.Spec.Suspended = nil })
-		Eventually(w.licensed(ctx, pod)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, pod)).Should(Equal("True Entitled"))
 	})
 
 	It("when their own labels change, which only then are other than what the grant selects", func(ctx SpecContext) {
@@ -228,7 +228,7 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 		Expect(w.condition(ctx, old, v1alpha1.PodConditionLicensed)).To(Equal("True Entitled"))
 		Expect(w.client.Delete(ctx, old, client.GracePeriodSeconds(0))).To(Succeed())
 		w.do(ctx, t, seats.End{Pod: old.UID, At: time.Now()})
-		Eventually(w.licensed(ctx, pod)).WithTimeout(15 * time.Second).Should(Equal("True Entitled"))
+		Eventually(w.licensed(ctx, pod)).Should(Equal("True Entitled"))
 	})
 
 	It("are never evicted from protected namespaces", func(ctx SpecContext) {
@@ -262,8 +262,8 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 		w.revoked(ctx, pod, v1alpha1.ReasonNoGrant)
 		Consistently(gone(ctx, pod)).WithTimeout(time.Second).Should(BeFalse())
 		Expect(w.client.Delete(ctx, budget)).To(Succeed())
-		Eventually(gone(ctx, pod)).WithTimeout(15 * time.Second).Should(BeTrue())
-		Eventually(func() []v1alpha1.Reason { return w.reasons(ctx, pod, audit.RevokedPodEnded) }).WithTimeout(10 * time.Second).Should(HaveLen(1))
+		Eventually(gone(ctx, pod)).Should(BeTrue())
+		Eventually(func() []v1alpha1.Reason { return w.reasons(ctx, pod, audit.RevokedPodEnded) }).Should(HaveLen(1))
 	})
 
 	It("are annotated fast, all that one grant had", func(ctx SpecContext) {
@@ -291,15 +291,15 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 		for _, p := range created {
 			Expect(w.client.SubResource("binding").Create(ctx, p, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "n1"}})).To(Succeed())
 		}
-		Eventually(admitted).WithTimeout(60 * time.Second).Should(Equal(pods))
+		Eventually(admitted).Should(Equal(pods))
 		began := time.Now()
 		Expect(w.client.Delete(ctx, t.grant)).To(Succeed())
-		Eventually(revoked).WithTimeout(30 * time.Second).WithPolling(50 * time.Millisecond).Should(Equal(pods))
+		Eventually(revoked).WithPolling(50 * time.Millisecond).Should(Equal(pods))
 		took := time.Since(began)
 		GinkgoWriter.Printf("%d pods were annotated within %s\n", pods, took)
 		Expect(took).To(BeNumerically("<", 15*time.Second))
 		Expect(w.all(ctx, audit.Revoked, t.name)).To(HaveLen(pods))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are not revoked twice, nor for the operator's absence, and can be deleted with all that was granted while it is away", func(ctx SpecContext) {
 		t, kept := w.team(ctx, evict, nil), w.team(ctx, nil, nil)
@@ -314,7 +314,7 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 			Expect(apierrors.IsNotFound(w.client.Get(ctx, client.ObjectKeyFromObject(o), o))).To(BeTrue(), "%T is held by somebody", o)
 		}
 		stop = w.start(ctx, "operator-1")
-		Eventually(gone(ctx, pod)).WithTimeout(15 * time.Second).Should(BeTrue())
+		Eventually(gone(ctx, pod)).Should(BeTrue())
 		Expect(w.reasons(ctx, pod, audit.Revoked)).To(Equal([]v1alpha1.Reason{v1alpha1.ReasonLicenseMissing}))
 		Expect(w.condition(ctx, other, v1alpha1.PodConditionLicensed)).To(Equal("True Entitled"))
 		Expect(w.reasons(ctx, other, audit.Revoked)).To(BeEmpty())
@@ -332,12 +332,12 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 			return broken
 		})
 		Expect(w.client.Delete(ctx, t.grant)).To(Succeed())
-		Eventually(broken.asked.Load).WithTimeout(10 * time.Second).Should(BeNumerically(">", 2))
+		Eventually(broken.asked.Load).Should(BeNumerically(">", 2))
 		Expect(gone(ctx, pod)()).To(BeFalse())
 		Expect(w.condition(ctx, pod, v1alpha1.PodConditionLicensed)).To(Equal("True Entitled"))
 		Expect(pod.Annotations).NotTo(HaveKey(v1alpha1.AnnotationAttention))
 		broken.broken.Store(false)
-		Eventually(gone(ctx, pod)).WithTimeout(15 * time.Second).Should(BeTrue())
+		Eventually(gone(ctx, pod)).Should(BeTrue())
 	})
 
 	It("are told before: licences and grants say that their end is near, once", func(ctx SpecContext) {
@@ -352,22 +352,22 @@ var _ = Describe("Pods that lose their entitlement", Ordered, func() {
 				return ""
 			}
 		}
-		Eventually(expiring(func() []metav1.Condition { return t.license.Status.Conditions }, t.license)).WithTimeout(10 * time.Second).Should(Equal("ExpiresIn3Days"))
-		Eventually(expiring(func() []metav1.Condition { return t.grant.Status.Conditions }, t.grant)).WithTimeout(10 * time.Second).Should(Equal("ExpiresIn3Days"))
+		Eventually(expiring(func() []metav1.Condition { return t.license.Status.Conditions }, t.license)).Should(Equal("ExpiresIn3Days"))
+		Eventually(expiring(func() []metav1.Condition { return t.grant.Status.Conditions }, t.grant)).Should(Equal("ExpiresIn3Days"))
 		Expect(t.license.Status.Expires.Time).To(BeTemporally("==", end.Add(24*time.Hour)))
 		Expect(t.grant.Status.Expires.Time).To(BeTemporally("==", end))
 		told := func() int {
 			all := append(w.told(ctx, "ModelLicense", "", t.name)(), w.told(ctx, "ModelGrant", t.name, "chat")()...)
 			return len(slices.DeleteFunc(all, func(note string) bool { return !strings.HasPrefix(note, "ExpiresIn3Days") }))
 		}
-		Eventually(told).WithTimeout(10 * time.Second).Should(Equal(2))
+		Eventually(told).Should(Equal(2))
 		stop()
 		stop = w.start(ctx, "operator-3")
 		update(ctx, w, t.grant, func(g *v1alpha1.ModelGrant) { g.Spec.NotAfter = ptr.To(metav1.NewTime(end.Add(time.Second))) })
 		Eventually(func() time.Time {
 			Expect(w.client.Get(ctx, client.ObjectKeyFromObject(t.grant), t.grant)).To(Succeed())
 			return t.grant.Status.Expires.Time
-		}).WithTimeout(10 * time.Second).Should(BeTemporally("==", end.Add(time.Second)))
+		}).Should(BeTemporally("==", end.Add(time.Second)))
 		Expect(told()).To(Equal(2), "the reason is the same")
 	})
 })

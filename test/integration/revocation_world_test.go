@@ -114,7 +114,7 @@ func (w *revocationWorld) start(ctx context.Context, identity string, replace ..
 	go func() { ended <- mgr.Start(running) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+		Eventually(ended).Should(Receive(BeNil()))
 	})
 	w.stops = append(w.stops, stop)
 	Expect(waitForSync(ctx)).To(Succeed())
@@ -175,7 +175,7 @@ func (w *revocationWorld) runs(ctx context.Context, t team, pod *corev1.Pod, nod
 
 func (w *revocationWorld) bound(ctx context.Context, t team, pod *corev1.Pod, node string) {
 	GinkgoHelper()
-	Eventually(w.licensed(ctx, pod)).WithTimeout(15 * time.Second).WithPolling(20 * time.Millisecond).Should(Equal("True Entitled"))
+	Eventually(w.licensed(ctx, pod)).Should(Equal("True Entitled"))
 	Expect(w.client.SubResource("binding").Create(ctx, pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}})).To(Succeed())
 	w.do(ctx, t, seats.Release{Pod: pod.UID, Node: node})
 }
@@ -195,12 +195,12 @@ func (w *revocationWorld) do(ctx context.Context, t team, changes ...seats.Chang
 // revoked sees that a pod is revoked for a reason: logged, said on it, told, and its node made to look.
 func (w *revocationWorld) revoked(ctx context.Context, pod *corev1.Pod, reason v1alpha1.Reason) {
 	GinkgoHelper()
-	Eventually(w.licensed(ctx, pod)).WithTimeout(15 * time.Second).WithPolling(20 * time.Millisecond).Should(Equal("False Revoked"))
+	Eventually(w.licensed(ctx, pod)).Should(Equal("False Revoked"))
 	Expect(pod.Annotations).To(HaveKey(v1alpha1.AnnotationAttention))
 	_, err := time.Parse(time.RFC3339Nano, pod.Annotations[v1alpha1.AnnotationAttention])
 	Expect(err).NotTo(HaveOccurred())
 	Expect(w.reasons(ctx, pod, audit.Revoked)).To(ContainElement(reason))
-	Eventually(w.told(ctx, "Pod", pod.Namespace, pod.Name)).WithTimeout(10 * time.Second).
+	Eventually(w.told(ctx, "Pod", pod.Namespace, pod.Name)).
 		Should(ContainElement(And(HavePrefix("Revoked lost licence "), ContainSubstring("[%s]: ", reason))))
 }
 

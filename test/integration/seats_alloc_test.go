@@ -28,7 +28,7 @@ var _ = Describe("Seats", Ordered, func() {
 	BeforeAll(func(ctx SpecContext) {
 		w = newSeatsWorld(ctx)
 		w.lead(ctx, "operator-0")
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	It("go to 10 of 1,000 pods that are created at once, and to others as those end", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(10))
@@ -60,7 +60,7 @@ var _ = Describe("Seats", Ordered, func() {
 			}
 			g.Expect(waiting).To(Equal(990))
 			g.Expect(positions).To(BeNumerically(">=", 20))
-		}).WithContext(ctx).WithTimeout(30 * time.Second).WithPolling(500 * time.Millisecond).Should(Succeed())
+		}).WithContext(ctx).WithPolling(500 * time.Millisecond).Should(Succeed())
 		GinkgoWriter.Println("all told after", time.Since(began))
 		for range 3 {
 			w.ends(ctx, started...)
@@ -68,7 +68,7 @@ var _ = Describe("Seats", Ordered, func() {
 		}
 		Expect(w.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(team), client.GracePeriodSeconds(0))).To(Succeed())
 		w.seatsMatch(ctx, team, 0, licenses[0])
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	// starts waits until a pod has started.
 	starts := func(ctx SpecContext, pod *corev1.Pod) {
@@ -76,11 +76,11 @@ var _ = Describe("Seats", Ordered, func() {
 		Eventually(func(g Gomega) {
 			g.Expect(w.client.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 			g.Expect(waits(pod)).To(BeFalse())
-		}).WithContext(ctx).WithTimeout(15 * time.Second).WithPolling(50 * time.Millisecond).Should(Succeed())
+		}).WithContext(ctx).WithPolling(50 * time.Millisecond).Should(Succeed())
 	}
 	says := func(ctx SpecContext, pod *corev1.Pod, reason v1alpha1.Reason) {
 		GinkgoHelper()
-		Eventually(w.licensed(ctx, pod)).WithContext(ctx).WithTimeout(15 * time.Second).Should(Equal("False " + string(reason)))
+		Eventually(w.licensed(ctx, pod)).WithContext(ctx).Should(Equal("False " + string(reason)))
 	}
 
 	It("are kept by a rollout of 500 pods within 4, and beyond by surge alone", func(ctx SpecContext) {
@@ -105,7 +105,7 @@ var _ = Describe("Seats", Ordered, func() {
 			w.seatsMatch(ctx, team, 4, licenses[0])
 			w.createAll(ctx, after)
 			if test.surge > 0 {
-				Eventually(func() int { return w.ledger(ctx, licenses[0]).BeyondLimits() }).WithTimeout(15 * time.Second).Should(Equal(test.surge))
+				Eventually(func() int { return w.ledger(ctx, licenses[0]).BeyondLimits() }).Should(Equal(test.surge))
 			}
 			Expect(w.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(team), client.MatchingLabels{"pod-template-hash": "old"},
 				client.GracePeriodSeconds(0))).To(Succeed())
@@ -117,7 +117,7 @@ var _ = Describe("Seats", Ordered, func() {
 			Expect(guard.peak()).To(Equal(test.most))
 			Expect(w.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(team), client.GracePeriodSeconds(0))).To(Succeed())
 		}
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are never exceeded by two operators that both believe to lead", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(3), pods(3))
@@ -153,7 +153,7 @@ var _ = Describe("Seats", Ordered, func() {
 		stop()
 		Expect(w.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(team), client.GracePeriodSeconds(0))).To(Succeed())
 		w.seatsMatch(ctx, team, 0, licenses...)
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are all or none where two pods want two licences crosswise", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(1), pods(1))
@@ -163,7 +163,7 @@ var _ = Describe("Seats", Ordered, func() {
 		first := started[0].Name
 		w.ends(ctx, started...)
 		Expect(w.seatsMatch(ctx, team, 1, a, b)[0].Name).NotTo(Equal(first))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("end with a pod that is deleted before its gate is removed, and do not pass to a later one of its name", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(1))
@@ -181,10 +181,10 @@ var _ = Describe("Seats", Ordered, func() {
 		})
 		earlier := gatedPod(team, "llm", licenses[0]).Obj()
 		w.create(ctx, earlier)
-		Eventually(func() types.UID { return later.UID }).WithTimeout(15 * time.Second).ShouldNot(BeEmpty())
+		Eventually(func() types.UID { return later.UID }).ShouldNot(BeEmpty())
 		started := w.seatsMatch(ctx, team, 1, licenses[0])
 		Expect(started[0].UID).To(And(Equal(later.UID), Not(Equal(earlier.UID))))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("end no running pod when a licence is shrunk, and begin none", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(4))
@@ -196,13 +196,13 @@ var _ = Describe("Seats", Ordered, func() {
 		Expect(w.client.Get(ctx, client.ObjectKeyFromObject(license), license)).To(Succeed())
 		license.Spec.Terms.Limits[corev1.ResourcePods] = resource.MustParse("2")
 		Expect(w.client.Update(ctx, license)).To(Succeed())
-		Eventually(func() int { return w.ledger(ctx, licenses[0]).BeyondLimits() }).WithTimeout(10 * time.Second).Should(Equal(2))
+		Eventually(func() int { return w.ledger(ctx, licenses[0]).BeyondLimits() }).Should(Equal(2))
 		w.ends(ctx, started[0], started[1])
 		w.seatsMatch(ctx, team, 2, licenses[0])
 		Consistently(func() int { return len(w.started(ctx, team)) }).WithTimeout(time.Second).Should(Equal(2))
 		w.ends(ctx, started[2])
 		w.seatsMatch(ctx, team, 2, licenses[0])
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are given back to pods that run when somebody edits the ledger, before anybody else has them", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(3))
@@ -227,7 +227,7 @@ var _ = Describe("Seats", Ordered, func() {
 		Expect(w.client.Delete(ctx, stored)).To(Succeed())
 		Expect(uidsOf(w.seatsMatch(ctx, team, 3, licenses[0]))).To(ConsistOf(uidsOf(started)))
 		Expect(w.ledger(ctx, licenses[0]).BeyondLimits()).To(BeZero())
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("are adopted by pods that ran before, beyond the limits if need be", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(1))
@@ -241,7 +241,7 @@ var _ = Describe("Seats", Ordered, func() {
 		late := gatedPod(team, "late", licenses[0]).Obj()
 		w.create(ctx, late)
 		says(ctx, late, v1alpha1.ReasonWaitingForSeat)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("wait for the gates of others, and go to nobody who lost the right to them or needs none", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(1), func(*builders.LicenseBuilder) {})
@@ -252,7 +252,7 @@ var _ = Describe("Seats", Ordered, func() {
 		starts(ctx, holder)
 		w.create(ctx, waiting)
 		says(ctx, waiting, v1alpha1.ReasonWaitingForSeat)
-		Eventually(w.told(ctx, "Pod", team, "waiting")).WithTimeout(5 * time.Second).Should(ConsistOf(HavePrefix("WaitingForSeat position 1 ")))
+		Eventually(w.told(ctx, "Pod", team, "waiting")).Should(ConsistOf(HavePrefix("WaitingForSeat position 1 ")))
 		Expect(w.entries(ctx, waiting)).To(BeEmpty())
 
 		before := client.MergeFrom(gated.DeepCopy())
@@ -266,7 +266,7 @@ var _ = Describe("Seats", Ordered, func() {
 		Expect(w.entries(ctx, waiting)).To(BeEmpty(), "a pod that waits is not found past admission")
 		Expect(w.client.Delete(ctx, &v1alpha1.ModelLicense{ObjectMeta: metav1.ObjectMeta{Name: licenses[0]}})).To(Succeed())
 		starts(ctx, waiting)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("confine pods to nodes in use where no other is left", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, func(b *builders.LicenseBuilder) { b.Limits("nodes", "1") })
@@ -293,7 +293,7 @@ var _ = Describe("Seats", Ordered, func() {
 		starts(ctx, third)
 		Expect(third.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms).
 			To(Equal([]corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{host}}}))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("hold while the API server is started again under load", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(5))
@@ -301,7 +301,7 @@ var _ = Describe("Seats", Ordered, func() {
 		create := func(from, to int) {
 			for i := from; i < to; i++ {
 				pod := gatedPod(team, fmt.Sprintf("llm-%d", i), licenses[0]).Obj()
-				Eventually(func() error { return client.IgnoreAlreadyExists(w.client.Create(ctx, pod)) }).WithContext(ctx).WithTimeout(30 * time.Second).Should(Succeed())
+				Eventually(func() error { return client.IgnoreAlreadyExists(w.client.Create(ctx, pod)) }).WithContext(ctx).Should(Succeed())
 			}
 		}
 		create(0, 30)
@@ -311,7 +311,7 @@ var _ = Describe("Seats", Ordered, func() {
 		started := w.seatsMatch(ctx, team, 5, licenses[0])
 		w.ends(ctx, started...)
 		w.seatsMatch(ctx, team, 5, licenses[0])
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 })
 
 // conditionOf is what a pod's condition says of its licences, or nil.

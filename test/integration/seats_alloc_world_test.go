@@ -109,7 +109,7 @@ func (w *seatsWorld) lead(ctx context.Context, identity string) (stop func()) {
 	go func() { ended <- mgr.Start(running) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+		Eventually(ended).Should(Receive(BeNil()))
 	})
 	w.stops = append(w.stops, stop) // at the end of all specs, where a spec starts another
 	Expect(waitForSync(ctx)).To(Succeed())
@@ -232,7 +232,7 @@ func (w *seatsWorld) seatsMatch(ctx context.Context, namespace string, n int, li
 		for _, license := range licenses {
 			g.Expect(holdersOf(w.ledger(ctx, license))).To(ConsistOf(uidsOf(started)))
 		}
-	}).WithContext(ctx).WithTimeout(20 * time.Second).WithPolling(50 * time.Millisecond).Should(Succeed())
+	}).WithContext(ctx).WithPolling(50 * time.Millisecond).Should(Succeed())
 	return started
 }
 
@@ -269,7 +269,7 @@ func (w *seatsWorld) killAPIServer() {
 		killed++
 	}
 	Expect(killed).To(Equal(1))
-	Eventually(server.Stop).WithTimeout(10 * time.Second).Should(Succeed())
+	Eventually(server.Stop).Should(Succeed())
 }
 
 // watchman looks at each state of a ledger and of a namespace's pods, and notes where there are too many.

@@ -22,15 +22,14 @@ var _ = Describe("Seats end", Ordered, func() {
 	const (
 		lease = time.Hour
 		full  = lease + time.Minute
-		soon  = 10 * time.Second
 		still = 300 * time.Millisecond
 	)
 	var w *endWorld
-	BeforeAll(func(ctx SpecContext) { w = newEndWorld(ctx) }, NodeTimeout(2*time.Minute))
+	BeforeAll(func(ctx SpecContext) { w = newEndWorld(ctx) }, NodeTimeout(specTimeout))
 	BeforeEach(func() { w.clock.SetTime(time.Now().Truncate(time.Second)) }) // as the API server's stamps are
 
 	eventually := func(ctx SpecContext, f any) AsyncAssertion {
-		return Eventually(f).WithContext(ctx).WithTimeout(soon).WithPolling(20 * time.Millisecond)
+		return Eventually(f).WithContext(ctx)
 	}
 	consistently := func(ctx SpecContext, f any) AsyncAssertion {
 		return Consistently(f).WithContext(ctx).WithTimeout(still).WithPolling(50 * time.Millisecond)

@@ -121,7 +121,7 @@ func (w *endWorld) begin(ctx context.Context) {
 	go func() { ended <- mgr.Start(running) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
-		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+		Eventually(ended).Should(Receive(BeNil()))
 	})
 	Expect(waitForSync(ctx)).To(Succeed())
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -35,7 +34,7 @@ var _ = Describe("A leader that is killed", Ordered, func() {
 	BeforeAll(func(ctx SpecContext) {
 		w = newSeatsWorld(ctx)
 		stop = w.lead(ctx, "operator-0")
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	// killedAt has the leader fail for good once a pod gets to a step, and returns what says that it did.
 	killedAt := func(step controllers.SeatStep, name types.NamespacedName, before ...func(step controllers.SeatStep)) *atomic.Bool {
@@ -58,7 +57,7 @@ var _ = Describe("A leader that is killed", Ordered, func() {
 	}
 	replace := func(ctx SpecContext, dead *atomic.Bool) {
 		GinkgoHelper()
-		Eventually(dead.Load).WithContext(ctx).WithTimeout(15 * time.Second).WithPolling(20 * time.Millisecond).Should(BeTrue())
+		Eventually(dead.Load).WithContext(ctx).Should(BeTrue())
 		stop()
 		w.interrupt.Store(nil)
 		leads++
@@ -92,12 +91,12 @@ var _ = Describe("A leader that is killed", Ordered, func() {
 				})
 				w.create(ctx, pod)
 				replace(ctx, dead)
-				Eventually(w.licensed(ctx, pod)).WithContext(ctx).WithTimeout(15 * time.Second).Should(Equal("False NoGrant"))
+				Eventually(w.licensed(ctx, pod)).WithContext(ctx).Should(Equal("False NoGrant"))
 				w.seatsMatch(ctx, team, 0, licenses...)
 				By("and it starts once it has the right again")
 				w.create(ctx, builders.Grant(team, "again", licenses[1]).ServiceAccount("llm").Obj())
 				w.seatsMatch(ctx, team, 1, licenses...)
-			}, SpecTimeout(time.Minute))
+			}, SpecTimeout(specTimeout))
 			continue
 		}
 		It("at step "+string(step)+" is followed by one who lets the pod go with its seats", func(ctx SpecContext) {
@@ -114,7 +113,7 @@ var _ = Describe("A leader that is killed", Ordered, func() {
 				Expect(h.Until).To(BeZero())
 				Expect(h.Kind.String()).To(Equal("Regular"))
 			}
-		}, SpecTimeout(time.Minute))
+		}, SpecTimeout(specTimeout))
 	}
 })
 

@@ -80,9 +80,9 @@ var _ = Describe("The seat ledger", Ordered, func() {
 		Expect(synced(ctx)).To(Succeed())
 
 		probe := &v1alpha1.ModelSeats{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: v1alpha1.ModelSeatsSpec{LicenseUID: "u"}}
-		Eventually(func() error { return admin.Create(ctx, probe.DeepCopy(), client.DryRunAll) }, policyTimeout).
+		Eventually(func() error { return admin.Create(ctx, probe.DeepCopy(), client.DryRunAll) }).
 			Should(beRefusedByPolicy("seat ledgers are written by the operator alone"))
-		Eventually(func() error { return operator.Create(ctx, probe.DeepCopy(), client.DryRunAll) }, policyTimeout).Should(Succeed())
+		Eventually(func() error { return operator.Create(ctx, probe.DeepCopy(), client.DryRunAll) }).Should(Succeed())
 	})
 
 	It("is written by the operator alone", func(ctx SpecContext) {
@@ -225,7 +225,7 @@ var _ = Describe("The seat ledger", Ordered, func() {
 			}
 		}
 		AddReportEntry(experiment.Name, experiment)
-		Eventually(func() []string { return view.LicensesOf(pod(19999)) }, "20s").Should(Equal([]string{"large"}))
+		Eventually(func() []string { return view.LicensesOf(pod(19999)) }).Should(Equal([]string{"large"}))
 	})
 
 	It("is refused by the API server where it is none", func(ctx SpecContext) {

@@ -5,6 +5,7 @@ package integration
 import (
 	"os"
 	"testing"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -17,6 +18,10 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
+
+// specTimeout is how long a spec, or the set-up of a container, may take. Like the minute that Eventually waits, it ends what
+// hangs and asserts nothing: machines on which the suite runs may be many times slower than those on which it was written.
+const specTimeout = 5 * time.Minute
 
 // The API server that specs share, with the CRDs and nothing else of ours. A spec that needs webhooks, policies or
 // running controllers starts one of its own with startEnvironment.
@@ -31,6 +36,8 @@ func TestIntegration(t *testing.T) {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: it names the directory with kube-apiserver and etcd; run make test-integration")
 	}
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	RunSpecs(t, "Integration")
 }
 

@@ -76,7 +76,7 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 		go func() { ended <- mgr.Start(running) }()
 		o.stop = sync.OnceFunc(func() {
 			cancel()
-			Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+			Eventually(ended).Should(Receive(BeNil()))
 		})
 		DeferCleanup(o.stop)
 		return o
@@ -90,7 +90,7 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 	markAfter := func(ctx context.Context, at time.Time) {
 		GinkgoHelper()
 		Eventually(func() time.Time { return ptr.Deref(head(ctx).TimeMark, metav1.Time{}).Time }).
-			WithContext(ctx).WithTimeout(20 * time.Second).Should(BeTemporally(">=", at.Truncate(time.Second)))
+			WithContext(ctx).Should(BeTemporally(">=", at.Truncate(time.Second)))
 	}
 	// beNow is the time of the API server, which runs on this machine.
 	beNow := func() OmegaMatcher { return BeTemporally("~", time.Now(), 10*time.Second) }
@@ -122,11 +122,11 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 		Expect(o.now.Now()).To(beNow())
 		Expect(head(ctx).TimeMark.Time).To(beNow())
 		skewed := func() bool { return meta.IsStatusConditionTrue(head(ctx).Conditions, v1alpha1.ConditionClockSkewed) }
-		Eventually(skewed).WithContext(ctx).WithTimeout(20 * time.Second).Should(BeTrue())
+		Eventually(skewed).WithContext(ctx).Should(BeTrue())
 		o.machine.set(0)
 		_, err := o.log.Append(ctx, audit.Entry{Type: audit.Started})
 		Expect(err).NotTo(HaveOccurred())
-		Eventually(skewed).WithContext(ctx).WithTimeout(20 * time.Second).Should(BeFalse())
+		Eventually(skewed).WithContext(ctx).Should(BeFalse())
 		o.stop()
 	})
 
@@ -145,20 +145,20 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 		}
 		Eventually(func() string {
 			return ptr.Deref(meta.FindStatusCondition(head(ctx).Conditions, v1alpha1.ConditionClockSkewed), metav1.Condition{}).Message
-		}).WithContext(ctx).WithTimeout(20 * time.Second).Should(ContainSubstring(v1alpha1.AnnotationResetTimeMark))
+		}).WithContext(ctx).Should(ContainSubstring(v1alpha1.AnnotationResetTimeMark))
 		Expect(head(ctx).TimeMark.Time).To(BeTemporally("==", ahead))
 
 		By("the annotation")
 		Expect(c.Patch(ctx, marked, client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"annotations": {"modelrights.dev/reset-time-mark": "NTP was broken"}}}`)))).To(Succeed())
 		for _, o := range []*operator{first, second} {
-			Eventually(o.now.Now).WithContext(ctx).WithTimeout(20*time.Second).Should(beNow(), "each operator hears of it")
+			Eventually(o.now.Now).WithContext(ctx).Should(beNow(), "each operator hears of it")
 		}
 		Expect(head(ctx).TimeMark.Time).To(beNow())
 		Eventually(func() map[string]string {
 			found := &v1alpha1.ModelAuditLog{}
 			Expect(c.Get(ctx, client.ObjectKey{Name: v1alpha1.AuditLogName}, found)).To(Succeed())
 			return found.Annotations
-		}).WithContext(ctx).WithTimeout(20 * time.Second).ShouldNot(HaveKey(v1alpha1.AnnotationResetTimeMark))
+		}).WithContext(ctx).ShouldNot(HaveKey(v1alpha1.AnnotationResetTimeMark))
 		resets := 0
 		for e, err := range audit.Entries(ctx, c, 0) {
 			Expect(err).NotTo(HaveOccurred())
@@ -172,5 +172,5 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 		first.stop()
 		second.stop()
 		Expect(start(ctx, 0).now.Now()).To(beNow())
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(specTimeout))
 })

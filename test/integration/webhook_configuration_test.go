@@ -88,28 +88,28 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 		})
 		Expect(a.client.Create(ctx, license("acme-chat", "registry.example.com/models/chat"))).To(Succeed())
 		a.inForce(ctx, "registry.example.com/models/chat")
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	It("follow licences, which are ready when the API server sends their images", func(ctx SpecContext) {
-		Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(20 * time.Second).Should(HavePrefix("True AdmissionReady"))
+		Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).Should(HavePrefix("True AdmissionReady"))
 		Expect(admissionconfig.FilterExpression(validating(ctx).Webhooks[0].MatchConditions)).To(ContainSubstring("models/chat"))
 
 		Expect(a.client.Create(ctx, license("acme-code", "registry.example.com/other/code"))).To(Succeed())
-		Eventually(condition(ctx, "acme-code", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(20 * time.Second).Should(HavePrefix("True AdmissionReady"))
+		Eventually(condition(ctx, "acme-code", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).Should(HavePrefix("True AdmissionReady"))
 		Expect(admissionconfig.FilterExpression(validating(ctx).Webhooks[0].MatchConditions)).To(ContainSubstring("other/code"))
 		Expect(a.client.Delete(ctx, license("acme-code", ""))).To(Succeed())
 		Eventually(func() string { return admissionconfig.FilterExpression(validating(ctx).Webhooks[0].MatchConditions) }).
-			WithContext(ctx).WithTimeout(20 * time.Second).ShouldNot(ContainSubstring("other/code"))
-	}, SpecTimeout(time.Minute))
+			WithContext(ctx).ShouldNot(ContainSubstring("other/code"))
+	}, SpecTimeout(specTimeout))
 
 	It("are not written where nothing changes", func(ctx SpecContext) {
 		before := validating(ctx).ResourceVersion
 		for i := range 20 {
 			Expect(a.client.Create(ctx, license(fmt.Sprintf("again-%d", i), "registry.example.com/models/chat"))).To(Succeed())
 		}
-		Eventually(condition(ctx, "again-19", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(20 * time.Second).Should(HavePrefix("True"))
+		Eventually(condition(ctx, "again-19", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).Should(HavePrefix("True"))
 		Expect(validating(ctx).ResourceVersion).To(Equal(before))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	DescribeTable("are put right when somebody",
 		func(ctx SpecContext, change func(*admissionregistrationv1.ValidatingWebhookConfiguration)) {
@@ -118,9 +118,9 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 			change(changed)
 			Expect(a.client.Update(ctx, changed, client.FieldOwner("somebody"))).To(Succeed())
 			Eventually(func() []admissionregistrationv1.ValidatingWebhook { return validating(ctx).Webhooks }).WithContext(ctx).
-				WithTimeout(20 * time.Second).Should(Equal(want))
-			Eventually(func() error { return ready(ctx) }).WithContext(ctx).WithTimeout(10 * time.Second).Should(Succeed())
-			Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(10 * time.Second).Should(HavePrefix("True"))
+				Should(Equal(want))
+			Eventually(func() error { return ready(ctx) }).WithContext(ctx).Should(Succeed())
+			Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).Should(HavePrefix("True"))
 		},
 		Entry("ignores failures", func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			c.Webhooks[0].FailurePolicy = ptr.To(admissionregistrationv1.Ignore)
@@ -151,17 +151,17 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 		changed.Webhooks = append(changed.Webhooks, other)
 		Expect(a.client.Update(ctx, changed, client.FieldOwner("somebody"))).To(Succeed())
 		Expect(a.client.Create(ctx, license("acme-more", "registry.example.com/more"))).To(Succeed())
-		Eventually(condition(ctx, "acme-more", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(20 * time.Second).Should(HavePrefix("True"))
+		Eventually(condition(ctx, "acme-more", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).Should(HavePrefix("True"))
 		Expect(validating(ctx).Webhooks).To(HaveLen(2))
 		changed = validating(ctx)
 		changed.Webhooks = changed.Webhooks[:1]
 		Expect(a.client.Update(ctx, changed, client.FieldOwner("somebody"))).To(Succeed())
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("say so where they are gone, and are written anew when they are back", func(ctx SpecContext) {
 		gone := validating(ctx)
 		Expect(a.client.Delete(ctx, gone)).To(Succeed())
-		Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(20 * time.Second).
+		Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).
 			Should(HavePrefix("False AdmissionPending: no pod is sent to the operator: the ValidatingWebhookConfiguration modelrights-pods does not exist; install the chart"))
 		Expect(ready(ctx)).To(Succeed(), "the key service goes on")
 		Consistently(func() error {
@@ -172,9 +172,9 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 				Expect(a.client.Create(ctx, object)).To(Succeed())
 			}
 		}
-		Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).WithTimeout(20 * time.Second).Should(HavePrefix("True"))
+		Eventually(condition(ctx, "acme-chat", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).Should(HavePrefix("True"))
 		a.inForce(ctx, "registry.example.com/models/chat")
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	Context("with reviews of the largest size", func() {
 		// manyImages has governed images in as many containers as a request takes.
@@ -193,7 +193,7 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 			Expect(len(err.Error())).To(BeNumerically("<", 16<<10), "the answer is bounded")
 			Expect(time.Since(start)).To(BeNumerically("<", 10*time.Second))
 			GinkgoWriter.Println("10,000 containers took", time.Since(start))
-		}, SpecTimeout(time.Minute))
+		}, SpecTimeout(specTimeout))
 
 		It("stays within bounds of memory and time when many come at once, and decides on others meanwhile", func(ctx SpecContext) {
 			heap := func() uint64 {
@@ -233,6 +233,6 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 			}
 			GinkgoWriter.Printf("heap from %d to %d MiB, of which the client has a part; the small pod took %v\n", base>>20, most.Load()>>20, small)
 			Expect(most.Load() - base).To(BeNumerically("<", 1<<30))
-		}, SpecTimeout(2*time.Minute))
+		}, SpecTimeout(specTimeout))
 	})
 })

@@ -204,15 +204,15 @@ func startOperatorWith(ctx context.Context, env *envtest.Environment, add func(c
 	go func() { ended <- mgr.Start(running) }()
 	a.stop = sync.OnceFunc(func() {
 		stop()
-		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+		Eventually(ended).Should(Receive(BeNil()))
 	})
 	DeferCleanup(a.stop)
 	Expect(waitForSync(ctx)).To(Succeed())
 	Expect(waitForSeats(ctx)).To(Succeed())
-	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
+	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).Should(Succeed())
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "/readyz", http.NoBody)
 	Expect(err).NotTo(HaveOccurred())
-	Eventually(func() error { return a.configurations.Ready(request) }).WithTimeout(30 * time.Second).Should(Succeed())
+	Eventually(func() error { return a.configurations.Ready(request) }).Should(Succeed())
 	a.synced(ctx)
 	for _, repository := range governed {
 		a.inForce(ctx, repository)
@@ -371,7 +371,7 @@ func (a *admission) inForce(ctx context.Context, repository string) {
 		before := len(a.reviews.taken())
 		_ = a.client.Create(ctx, builders.Pod("default", "in-force").Container("main", image).Obj(), client.DryRunAll)
 		return a.reviews.taken()[before:]
-	}).WithContext(ctx).WithTimeout(20*time.Second).WithPolling(20*time.Millisecond).
+	}).WithContext(ctx).
 		Should(ContainElement(HaveField("Image", image)), "%s is sent to the operator", repository)
 }
 
@@ -409,14 +409,14 @@ func (a *admission) synced(ctx context.Context) {
 			g.Expect(a.client.List(ctx, &grants, client.InNamespace(namespace))).To(Succeed())
 			g.Expect(s.GrantsIn(namespace)).To(HaveLen(len(grants.Items)))
 		}
-	}).WithTimeout(10 * time.Second).WithPolling(20 * time.Millisecond).Should(Succeed())
+	}).Should(Succeed())
 	var licenses v1alpha1.ModelLicenseList
 	Expect(a.client.List(ctx, &licenses)).To(Succeed())
 	for i := range licenses.Items {
 		Eventually(func() (bool, error) {
 			covered, _, err := a.configurations.Covers(ctx, &licenses.Items[i])
 			return covered, err
-		}).WithTimeout(10*time.Second).WithPolling(20*time.Millisecond).Should(BeTrue(), "the configurations cover licence %s", licenses.Items[i].Name)
+		}).Should(BeTrue(), "the configurations cover licence %s", licenses.Items[i].Name)
 		for _, image := range licenses.Items[i].Spec.Images {
 			a.inForce(ctx, image.Repository)
 		}

@@ -225,13 +225,13 @@ func termSpecs(of **admission) {
 			Expect(a.client.Create(ctx, object)).To(Succeed())
 			DeferCleanup(func(ctx SpecContext) {
 				Expect(a.client.Delete(ctx, object)).To(Succeed())
-				Eventually(func() *seats.Ledger { return a.seats.Ledger(l.Name) }).WithTimeout(10 * time.Second).Should(BeNil())
+				Eventually(func() *seats.Ledger { return a.seats.Ledger(l.Name) }).Should(BeNil())
 			})
 			Eventually(func(g Gomega) {
 				known := a.seats.Ledger(l.Name)
 				g.Expect(known).NotTo(BeNil())
 				g.Expect(known.Len()).To(Equal(len(pods)))
-			}).WithTimeout(10 * time.Second).WithPolling(20 * time.Millisecond).Should(Succeed())
+			}).Should(Succeed())
 		}
 
 		It("refuses a pod for which there is no seat, where the licence says so", func(ctx SpecContext) {

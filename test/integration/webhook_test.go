@@ -2,7 +2,6 @@ package integration
 
 import (
 	"slices"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -48,7 +47,7 @@ var _ = Describe("Pod webhooks", Ordered, func() {
 	BeforeAll(func(ctx SpecContext) {
 		a = startAdmission(ctx)
 		a.write(ctx, builders.Namespace("ml-prod").Label("team", "ml").Obj(), builders.Namespace("ml-dev").Obj())
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	// Every spec starts with both licences and a grant of the first.
 	BeforeEach(func(ctx SpecContext) { a.write(ctx, chat(), code(), chatGrant()) })
@@ -338,7 +337,7 @@ var _ = Describe("Pod webhooks", Ordered, func() {
 					HaveField("Regarding.Kind", "ReplicaSet"), HaveField("Regarding.Name", "chat-6d5f"), HaveField("Reason", "Denied"),
 					HaveField("Type", "Warning"), HaveField("Note", ContainSubstring("[NoGrant]")),
 				)))
-			}).WithTimeout(10 * time.Second).Should(Succeed())
+			}).Should(Succeed())
 		})
 
 		It("does not log a dry run", func(ctx SpecContext) {

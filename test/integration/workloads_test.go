@@ -173,10 +173,10 @@ func startWorkloads(ctx context.Context) *workloadsWorld {
 	go func() { ended <- mgr.Start(running) }()
 	DeferCleanup(func() {
 		stop()
-		Eventually(ended).WithTimeout(30 * time.Second).Should(Receive(BeNil()))
+		Eventually(ended).Should(Receive(BeNil()))
 	})
 	Expect(waitForSync(ctx)).To(Succeed())
-	Eventually(func() error { return w.server.StartedChecker()(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
+	Eventually(func() error { return w.server.StartedChecker()(nil) }).Should(Succeed())
 	return w
 }
 
@@ -196,7 +196,7 @@ func (w *workloadsWorld) write(ctx context.Context, objects ...client.Object) {
 				g.Expect(s.GrantsIn(o.Namespace)).NotTo(BeEmpty())
 			}
 		}
-	}).WithTimeout(10 * time.Second).Should(Succeed())
+	}).Should(Succeed())
 }
 
 // rules are those of the webhook, as GROUP: resources.
@@ -274,7 +274,7 @@ var _ = Describe("Workloads", Ordered, func() {
 			builders.License("acme-chat").Repository("registry.example.com/models/chat").Key("v2").Namespaces("ml-prod").Obj(),
 			builders.License("acme-code").Repository("registry.example.com/models/code").Key("v1").Namespaces("ml-prod").Obj(),
 			builders.Grant("ml-prod", "chat", "acme-chat").ServiceAccount("llm").Obj())
-	}, NodeTimeout(2*time.Minute))
+	}, NodeTimeout(specTimeout))
 
 	BeforeEach(func() { w.heard.take() })
 
@@ -347,7 +347,7 @@ var _ = Describe("Workloads", Ordered, func() {
 		crd := definition("serving.kserve.io", "v1beta1", "InferenceService", "inferenceservices", "Namespaced")
 		Expect(w.client.Create(ctx, crd)).To(Succeed())
 		Expect(w.client.Create(ctx, definition("other.example.com", "v1", "Thing", "things", "Namespaced"))).To(Succeed())
-		Eventually(func() map[string][]string { return w.rules(ctx) }).WithTimeout(10 * time.Second).Should(HaveKeyWithValue("serving.kserve.io", []string{"inferenceservices"}))
+		Eventually(func() map[string][]string { return w.rules(ctx) }).Should(HaveKeyWithValue("serving.kserve.io", []string{"inferenceservices"}))
 
 		var warnings []string
 		Eventually(func(g Gomega) {
@@ -356,7 +356,7 @@ var _ = Describe("Workloads", Ordered, func() {
 			g.Expect(w.client.Create(ctx, inferenceService(name, "llm", "oci://"+codeImage))).To(Succeed())
 			warnings = w.heard.take()
 			g.Expect(warnings).NotTo(BeEmpty())
-		}).WithTimeout(20 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
+		}).WithPolling(200 * time.Millisecond).Should(Succeed())
 		Expect(warnings[0]).To(HavePrefix("modelrights: pods of this InferenceService will be denied [NoGrant]: spec.predictor.model.storageUri: image"))
 		Expect(warnings[1]).To(ContainSubstring(`ask someone who may "grant" on modellicenses/acme-code`))
 
@@ -374,9 +374,9 @@ var _ = Describe("Workloads", Ordered, func() {
 		Expect(w.server.reviews.Load()).To(Equal(before), "labels alone were written")
 
 		Expect(w.client.Delete(ctx, crd)).To(Succeed())
-		Eventually(func() map[string][]string { return w.rules(ctx) }).WithTimeout(20 * time.Second).ShouldNot(HaveKey("serving.kserve.io"))
+		Eventually(func() map[string][]string { return w.rules(ctx) }).ShouldNot(HaveKey("serving.kserve.io"))
 		Expect(w.rules(ctx)).NotTo(HaveKey("other.example.com"))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("asks about an object by the version in which it was written, whatever that is", func(ctx SpecContext) {
 		crd := definition("kaito.sh", "v1gamma9", "Workspace", "workspaces", "Namespaced")
@@ -388,8 +388,8 @@ var _ = Describe("Workloads", Ordered, func() {
 				"inference": map[string]any{"preset": map[string]any{"presetOptions": map[string]any{"image": codeImage}}},
 			}})).To(Succeed())
 			g.Expect(w.heard.take()).To(ContainElement(ContainSubstring("inference.preset.presetOptions.image")))
-		}).WithTimeout(20 * time.Second).WithPolling(200 * time.Millisecond).Should(Succeed())
-	}, SpecTimeout(time.Minute))
+		}).WithPolling(200 * time.Millisecond).Should(Succeed())
+	}, SpecTimeout(specTimeout))
 
 	It("is in nobody's way while it is slow or away", func(ctx SpecContext) {
 		w.rights.block.Store(true)
@@ -403,5 +403,5 @@ var _ = Describe("Workloads", Ordered, func() {
 		for kind, object := range workloadKinds("while-away", "llm", codeImage) {
 			Expect(w.client.Create(ctx, object)).To(Succeed(), kind)
 		}
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 })
