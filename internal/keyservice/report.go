@@ -41,8 +41,8 @@ func (r *Releaser) report(ctx context.Context, c *nodeReport) *protocol.Error {
 	return r.noteWiped(ctx, c)
 }
 
-// findHolder: the pod, by its UID, holds a seat of the licence, and on the caller's node. The cache is believed that it does;
-// that it does not, only the API server.
+// findHolder: the pod, by its UID, holds a seat of the licence, in the namespace that the report names and on the caller's node.
+// The cache is believed that it does; that it does not, only the API server.
 func (r *Releaser) findHolder(ctx context.Context, c *nodeReport) *protocol.Error {
 	v := &c.request.Volume
 	c.ledger = r.Ledgers.Ledger(v.License)
@@ -66,16 +66,17 @@ func (r *Releaser) findHolder(ctx context.Context, c *nodeReport) *protocol.Erro
 		}
 	}
 	return refuse(v1alpha1.ReasonNotHolder, "nothing is to be done, unless it persists: then look at the node driver of that node",
-		"no pod with UID %s holds a seat of licence %q on node %s", v.PodUID, v.License, c.driver.node)
+		"no pod with UID %s in namespace %q holds a seat of licence %q on node %s", v.PodUID, v.PodNamespace, v.License, c.driver.node)
 }
 
 func (c *nodeReport) isHolder() (ok bool) {
 	c.held, ok = seatOf(c.ledger, types.UID(c.request.Volume.PodUID))
-	return ok && c.held.Node == c.driver.node
+	return ok && c.held.Node == c.driver.node && c.held.Grant.Namespace == c.request.Volume.PodNamespace
 }
 
 // findPod finds the pod. The cache is believed that it ends; that it goes on or is gone, and what stands on it, only the
-// API server. One of another UID is another pod.
+// API server. One of another UID is another pod; before that frees a seat, the holder is looked for by its UID, since the
+// ledger knows no pod's name and the report could name another's.
 func (r *Releaser) findPod(ctx context.Context, c *nodeReport) *protocol.Error {
 	var err error
 	if c.request.Event == protocol.Unpublished {
@@ -84,10 +85,30 @@ func (r *Releaser) findPod(ctx context.Context, c *nodeReport) *protocol.Error {
 	if err == nil && (c.pod == nil || !isEnding(c.pod)) {
 		c.pod, err = findPod(ctx, r.Reader, &c.request.Volume)
 	}
+	if err == nil && c.pod == nil && c.request.Event == protocol.Unpublished {
+		if wait := r.rates.live().Take(r.Clock.Now(), c.driver.node); wait > 0 {
+			return tooManyRequests(wait, "node %s reports too much that has to be looked up", c.driver.node)
+		}
+		c.pod, err = r.findPodByUID(ctx, c.held.Grant.Namespace, c.held.Node, c.held.Pod)
+	}
 	if err != nil {
 		return lookupFailed("the pod", err)
 	}
 	return nil
+}
+
+// findPodByUID asks the API server for a pod of whatever name, among those of its namespace on a node.
+func (r *Releaser) findPodByUID(ctx context.Context, namespace, node string, uid types.UID) (*corev1.Pod, error) {
+	var pods corev1.PodList
+	if err := r.Reader.List(ctx, &pods, client.InNamespace(namespace), client.MatchingFields{"spec.nodeName": node}); err != nil {
+		return nil, err
+	}
+	for i := range pods.Items {
+		if pods.Items[i].UID == uid {
+			return &pods.Items[i], nil
+		}
+	}
+	return nil, nil
 }
 
 func findPod(ctx context.Context, from client.Reader, v *protocol.Volume) (*corev1.Pod, error) {

@@ -108,10 +108,27 @@ func TestUnpublished(t *testing.T) {
 			w.pod.DeletionTimestamp, w.pod.Finalizers = nil, nil
 			w.failing["Pod"] = errBroken
 		}, driverToken, v1alpha1.ReasonLookupFailed, 503},
-		"from another node":            {nil, otherDriver, v1alpha1.ReasonNotHolder, 403},
-		"of a pod without a seat":      {func(_ *testing.T, w *world) { w.seats = []seats.Change{} }, driverToken, v1alpha1.ReasonNotHolder, 403},
-		"of a pod on no node":          {func(_ *testing.T, w *world) { w.seats = seatFor(podUID, "") }, driverToken, v1alpha1.ReasonNotHolder, 403},
-		"of a licence without seats":   {func(_ *testing.T, w *world) { w.request.Volume.License = otherLicense }, driverToken, v1alpha1.ReasonNotHolder, 403},
+		"from another node":          {nil, otherDriver, v1alpha1.ReasonNotHolder, 403},
+		"of a pod without a seat":    {func(_ *testing.T, w *world) { w.seats = []seats.Change{} }, driverToken, v1alpha1.ReasonNotHolder, 403},
+		"of a pod on no node":        {func(_ *testing.T, w *world) { w.seats = seatFor(podUID, "") }, driverToken, v1alpha1.ReasonNotHolder, 403},
+		"of a licence without seats": {func(_ *testing.T, w *world) { w.request.Volume.License = otherLicense }, driverToken, v1alpha1.ReasonNotHolder, 403},
+		"of a pod that runs, by a name that no pod has": {func(_ *testing.T, w *world) {
+			w.pod.DeletionTimestamp, w.pod.Finalizers = nil, nil
+			w.request.Volume.PodName = "no-such-pod"
+		}, driverToken, v1alpha1.ReasonPodRuns, 503},
+		"of a pod that runs, by the name of one that ended": {func(_ *testing.T, w *world) {
+			w.addPod("ended", node)
+			w.more[0].Status.Phase = corev1.PodSucceeded
+			w.pod.DeletionTimestamp, w.pod.Finalizers = nil, nil
+			w.request.Volume.PodName = "ended"
+		}, driverToken, v1alpha1.ReasonPodRuns, 503},
+		"of a pod that runs, by a namespace that it is not in": {func(_ *testing.T, w *world) {
+			w.pod.DeletionTimestamp, w.pod.Finalizers = nil, nil
+			w.request.Volume.PodNamespace = "elsewhere"
+		}, driverToken, v1alpha1.ReasonNotHolder, 403},
+		"of a pod that ends, by a namespace that it is not in": {func(_ *testing.T, w *world) {
+			w.request.Volume.PodNamespace = "elsewhere"
+		}, driverToken, v1alpha1.ReasonNotHolder, 403},
 		"of a pod that is not named":   {func(_ *testing.T, w *world) { w.request.Volume.PodUID = "" }, driverToken, v1alpha1.ReasonNotHolder, 403},
 		"the log takes no entry":       {func(_ *testing.T, w *world) { w.audit.err = errBroken }, driverToken, v1alpha1.ReasonAuditUnavailable, 503},
 		"the ledger cannot be written": {func(_ *testing.T, w *world) { w.bookErr = errBroken }, driverToken, v1alpha1.ReasonLookupFailed, 503},

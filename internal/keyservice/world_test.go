@@ -248,7 +248,9 @@ func (w *world) releaser(t *testing.T) *Releaser {
 			Data:       map[string][]byte{"key": []byte(w.secret)},
 		})
 	}
-	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithIndex(&corev1.Pod{}, "spec.nodeName", func(o client.Object) []string {
+		return []string{o.(*corev1.Pod).Spec.NodeName}
+	}).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			w.countLive(kindOf(o))
 			if err := w.failing[kindOf(o)]; err != nil {
@@ -260,6 +262,9 @@ func (w *world) releaser(t *testing.T) *Releaser {
 			return c.Get(ctx, key, o, opts...)
 		},
 		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
+			if _, ok := l.(*corev1.PodList); ok {
+				w.countLive("Pods")
+			}
 			if err := w.failing[kindOf(l)]; err != nil {
 				return err
 			}
@@ -457,7 +462,7 @@ func kindOf(o any) string {
 		return "Node"
 	case *v1alpha1.ModelSeats:
 		return "ModelSeats"
-	case *corev1.Pod:
+	case *corev1.Pod, *corev1.PodList:
 		return "Pod"
 	case *corev1.Namespace:
 		return "Namespace"

@@ -162,6 +162,11 @@ var _ = Describe("Key service's leases", Ordered, func() {
 	It("ends a seat by its own node's word alone, once, and logs what was used", func(ctx SpecContext) {
 		p := running(ctx, "llm")
 		Expect(report(ctx, driver, p, protocol.Unpublished)).To(beRefused(v1alpha1.ReasonPodRuns))
+		misnamed := p.DeepCopy()
+		misnamed.Name = "no-such-pod"
+		Expect(report(ctx, driver, misnamed, protocol.Unpublished)).To(beRefused(v1alpha1.ReasonPodRuns))
+		misnamed.Namespace = "default"
+		Expect(report(ctx, driver, misnamed, protocol.Unpublished)).To(beRefused(v1alpha1.ReasonNotHolder))
 		Expect(w.client.Delete(ctx, p, client.GracePeriodSeconds(60))).To(Succeed())
 		Expect(report(ctx, others, p, protocol.Unpublished)).To(beRefused(v1alpha1.ReasonNotHolder))
 		_, ok := w.holder(ctx, p, license)
