@@ -19,11 +19,11 @@ const (
 
 // worst is the aim with the greatest figure among the sizes; figures that are NaN were not measured.
 func worst(name, unit string, limit float64, sizes []sizeReport, figure func(s *sizeReport) (float64, string)) gauge.Aim {
-	a := gauge.Aim{Name: name, Aim: limit, Unit: unit}
+	a := gauge.Aim{Name: name, Aim: &limit, Unit: unit}
 	for i := range sizes {
 		measured, note := figure(&sizes[i])
 		if !math.IsNaN(measured) && (a.Measured == nil || measured > *a.Measured) {
-			a.Measured, a.Note, a.Licenses, a.Met = &measured, note, sizes[i].Licenses, measured <= limit
+			a.Measured, a.Note, a.Licenses = &measured, note, sizes[i].Licenses
 		}
 	}
 	return a
@@ -112,13 +112,14 @@ func (s *sizeReport) ratio(ours, our, empty, theirs string) (median, pooled floa
 
 // growth compares a figure at the most licences with that at the fewest.
 func growth(name string, sizes []sizeReport, figure func(*sizeReport) float64) gauge.Aim {
-	a := gauge.Aim{Name: name, Aim: aimGrowth, Unit: "x"}
+	limit := aimGrowth
+	a := gauge.Aim{Name: name, Aim: &limit, Unit: "x"}
 	if len(sizes) < 2 {
 		return a
 	}
 	first, last := figure(&sizes[0]), figure(&sizes[len(sizes)-1])
 	if grown := last / first; !math.IsNaN(grown) {
-		a.Measured, a.Met, a.Licenses = &grown, grown <= aimGrowth, sizes[len(sizes)-1].Licenses
+		a.Measured, a.Licenses = &grown, sizes[len(sizes)-1].Licenses
 		a.Note = fmt.Sprintf("of the ratio to the empty webhook: %.2f, then %.2f", first, last)
 	}
 	return a

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/test/bench/cluster"
 	"modelrights.dev/modelrights/test/bench/gauge"
+	"modelrights.dev/modelrights/test/bench/run"
 )
 
 // Metrics of the API server, of 1.32 and later, and of controller-runtime.
@@ -28,6 +28,7 @@ const (
 
 // bench measures: it holds all that runs.
 type bench struct {
+	run      *run.Run
 	plane    *cluster.ControlPlane
 	sender   *sender
 	operator *cluster.Operator
@@ -35,8 +36,6 @@ type bench struct {
 	start  func() (*cluster.Operator, error)
 	plan   plan
 	random *rand.Rand
-	// log gets what is going on.
-	log func(format string, args ...any)
 }
 
 // slice is what one slice of a variant showed.
@@ -62,7 +61,7 @@ func (b *bench) measure(ctx context.Context, all []variant) (map[string][]*slice
 		}
 		slices[v.Name] = append(slices[v.Name], s)
 		if (i+1)%(2*len(all)) == 0 {
-			b.log("  %d of %d slices", i+1, b.plan.Slices*len(all))
+			b.run.Log("  %d of %d slices", i+1, b.plan.Slices*len(all))
 		}
 	}
 	return slices, nil
@@ -147,15 +146,8 @@ func (b *bench) waitLogged(ctx context.Context, namespace string) error {
 
 // clear deletes the pods of a namespace, and leaves the operator time to take notice.
 func (b *bench) clear(ctx context.Context, namespace string) error {
-	err := wait.PollUntilContextTimeout(ctx, time.Second, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
-		err := b.plane.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0))
-		if apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) {
-			return false, nil
-		}
-		return err == nil, err
-	})
-	if err != nil {
-		return fmt.Errorf("deleting the pods of %s: %w", namespace, err)
+	if err := b.plane.DeletePods(ctx, namespace); err != nil {
+		return err
 	}
 	return b.operator.Settle(ctx, 200*time.Millisecond, 30*time.Second)
 }

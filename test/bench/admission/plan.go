@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"modelrights.dev/modelrights/test/bench/cluster"
@@ -94,6 +95,12 @@ type plan struct {
 // full ends in less than a quarter of an hour on two CPUs; short is for development.
 func full() plan  { return plan{Sizes: []int{10, 1_000, 10_000}, Slices: 12, Pods: 60, Rate: 40} }
 func short() plan { return plan{Sizes: []int{10, 1_000}, Slices: 3, Pods: 40, Rate: 40} }
+
+// isFull says whether at least as much is measured as full does, so that aims can be judged.
+func (p plan) isFull() bool {
+	f := full()
+	return p.Slices >= f.Slices && p.Pods >= f.Pods && slices.Equal(p.Sizes, f.Sizes)
+}
 
 // slice is how many pods a slice of a variant sends, and how often: of slow ones fewer in the same time. A refused pod
 // costs the operator two live reads, of which it makes at most a hundred a second.

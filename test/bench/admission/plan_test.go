@@ -27,17 +27,24 @@ func TestOrder(t *testing.T) {
 
 func TestPlans(t *testing.T) {
 	for name, tc := range map[string]struct {
-		plan plan
-		ok   bool
+		plan   plan
+		ok     bool
+		isFull bool
 	}{
-		"full":             {full(), true},
-		"short":            {short(), true},
-		"nothing":          {plan{}, false},
-		"descending":       {plan{Sizes: []int{100, 50}, Slices: 1, Pods: 1, Rate: 1}, false},
-		"too few licences": {plan{Sizes: []int{1}, Slices: 1, Pods: 1, Rate: 1}, false},
+		"full":             {full(), true, true},
+		"more":             {plan{Sizes: full().Sizes, Slices: 20, Pods: 60, Rate: 40}, true, true},
+		"short":            {short(), true, false},
+		"fewer slices":     {plan{Sizes: full().Sizes, Slices: 2, Pods: 60, Rate: 40}, true, false},
+		"fewer licences":   {plan{Sizes: []int{10, 100}, Slices: 12, Pods: 60, Rate: 40}, true, false},
+		"nothing":          {plan{}, false, false},
+		"descending":       {plan{Sizes: []int{100, 50}, Slices: 1, Pods: 1, Rate: 1}, false, false},
+		"too few licences": {plan{Sizes: []int{1}, Slices: 1, Pods: 1, Rate: 1}, false, false},
 	} {
 		if err := tc.plan.validate(); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+		if got := tc.plan.isFull(); got != tc.isFull {
+			t.Errorf("%s: full: %t", name, got)
 		}
 	}
 }
@@ -62,5 +69,14 @@ func TestSlice(t *testing.T) {
 		if pods != want || interval*time.Duration(pods) != 1500*time.Millisecond {
 			t.Errorf("slowness %d: %d pods, one every %v", slowness, pods, interval)
 		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	if got, err := numbers("10,100"); err != nil || !slices.Equal(got, []int{10, 100}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := numbers("10,many"); err == nil {
+		t.Errorf("read %v", got)
 	}
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"modelrights.dev/modelrights/test/bench/gauge"
@@ -15,13 +13,9 @@ const profileSeconds = 10
 
 // profile writes, at the end of each size, a profile of the operator's heap and one of its CPU under each of the variants
 // that call it, to be read with go tool pprof. It costs time and is no part of what is measured.
-func (b *bench) profile(ctx context.Context, dir string, licenses int) error {
+func (b *bench) profile(ctx context.Context, licenses int) error {
 	save := func(name, query string) error {
-		content, err := b.operator.Profile(ctx, query)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, licenses)), content, 0o600)
+		return b.run.Profile(fmt.Sprintf("%s-%d", name, licenses), func() ([]byte, error) { return b.operator.Profile(ctx, query) })
 	}
 	if err := save("heap", "heap?gc=1"); err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +12,7 @@ import (
 
 	"modelrights.dev/modelrights/test/bench/cluster"
 	"modelrights.dev/modelrights/test/bench/gauge"
+	"modelrights.dev/modelrights/test/bench/run"
 )
 
 // Bounds on what precedes each measurement.
@@ -23,38 +23,22 @@ const (
 )
 
 // measureAll starts everything, measures at every size, and ends everything.
-func measureAll(ctx context.Context, o *options, dir string) (result *report, err error) {
-	result = &report{Plan: o.plan, Started: time.Now().UTC()}
-	log := func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%6.1fs "+format+"\n", append([]any{time.Since(result.Started).Seconds()}, args...)...)
-	}
-	load, err := gauge.LoadAverages()
+func measureAll(ctx context.Context, r *run.Run, p plan, viaAPI bool) (result *report, err error) {
+	result = &report{Plan: p, Started: r.Started}
+	started, err := r.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	binary := o.operator
-	if binary == "" {
-		log("building the operator")
-		if binary, err = cluster.BuildOperator(ctx, o.root, dir); err != nil {
-			return nil, err
-		}
-	}
-	log("starting the API server and etcd")
-	plane, err := cluster.Start(o.root, o.assets, dir)
-	if err != nil {
-		return nil, err
-	}
+	plane := started.Plane
 	defer func() { err = errors.Join(err, plane.Stop()) }()
-	if result.Machine, err = plane.Describe(load); err != nil {
-		return nil, err
-	}
+	result.Machine = started.Machine
 	for _, name := range []string{namespaceNone, namespaceEmpty, namespaceOurs, namespacePolicy} {
 		if err := plane.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			return nil, err
 		}
 	}
-	log("starting the empty webhook and the operator")
-	stopEmpty, err := startEmpty(ctx, plane, dir)
+	r.Log("starting the empty webhook and the operator")
+	stopEmpty, err := startEmpty(ctx, plane, r.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -62,17 +46,11 @@ func measureAll(ctx context.Context, o *options, dir string) (result *report, er
 	if err := installPolicy(ctx, plane); err != nil {
 		return nil, err
 	}
-	ports, err := cluster.FreePorts(plane.Address)
+	b := &bench{run: r, plane: plane, plan: p, random: rand.New(rand.NewPCG(p.Seed, 0))}
+	b.start, err = started.Install(ctx,
+		"--exempt-namespace="+namespaceNone, "--exempt-namespace="+namespaceEmpty, "--exempt-namespace="+namespacePolicy)
 	if err != nil {
 		return nil, err
-	}
-	if err := cluster.InstallOperator(ctx, plane, o.root, ports); err != nil {
-		return nil, err
-	}
-	b := &bench{plane: plane, plan: o.plan, random: rand.New(rand.NewPCG(o.plan.Seed, 0)), log: log}
-	b.start = func() (*cluster.Operator, error) {
-		return cluster.StartOperator(ctx, plane, o.root, dir, binary, ports,
-			"--exempt-namespace="+namespaceNone, "--exempt-namespace="+namespaceEmpty, "--exempt-namespace="+namespacePolicy)
 	}
 	if b.operator, err = b.start(); err != nil {
 		return nil, err
@@ -81,25 +59,27 @@ func measureAll(ctx context.Context, o *options, dir string) (result *report, er
 	if b.sender, err = newSender(plane.Config); err != nil {
 		return nil, err
 	}
-	seeder, err := cluster.NewSeeder(plane, !o.viaAPI)
+	seeder, err := cluster.NewSeeder(plane, !viaAPI)
 	if err != nil {
 		return nil, err
 	}
 	seeder.Pods = namespaceOurs
-	for _, licenses := range o.plan.Sizes {
+	for _, licenses := range p.Sizes {
 		size, err := b.measureSize(ctx, seeder, licenses)
 		if err != nil {
 			return nil, fmt.Errorf("with %d licences: %w", licenses, err)
 		}
 		result.Sizes = append(result.Sizes, *size)
-		if o.profiles == "" {
+		if !r.Profiles() {
 			continue
 		}
-		if err := b.profile(ctx, o.profiles, licenses); err != nil {
+		if err := b.profile(ctx, licenses); err != nil {
 			return nil, err
 		}
 	}
-	result.Aims = judge(result.Sizes)
+	for _, a := range judge(result.Sizes) {
+		result.Aims = append(result.Aims, a.JudgedIf(p.isFull()))
+	}
 	result.Seconds = time.Since(result.Started).Seconds()
 	return result, nil
 }
@@ -110,7 +90,7 @@ func (b *bench) measureSize(ctx context.Context, seeder *cluster.Seeder, license
 	if err := b.fill(ctx, seeder, size); err != nil {
 		return nil, err
 	}
-	b.log("  written in %.1f s, operator ready after %.1f s and at rest after %.1f s; warming up", size.SeedSeconds, size.ReadySeconds, size.SettleSeconds)
+	b.run.Log("  written in %.1f s, operator ready after %.1f s and at rest after %.1f s; warming up", size.SeedSeconds, size.ReadySeconds, size.SettleSeconds)
 	measurable, err := b.bringIntoForce(ctx, size)
 	if err != nil {
 		return nil, err
@@ -205,7 +185,7 @@ func (r *variantReport) problem() error {
 // goes into etcd directly is written while the operator is away: it would see licences before their grants, and change
 // the status of each to and fro.
 func (b *bench) fill(ctx context.Context, seeder *cluster.Seeder, size *sizeReport) error {
-	b.log("%d licences: writing", size.Licenses)
+	b.run.Log("%d licences: writing", size.Licenses)
 	restart := seeder.Copies()
 	if restart {
 		if err := b.operator.Stop(); err != nil {

@@ -38,7 +38,8 @@ type Operator struct {
 	probes  string
 	pprof   string
 	http    *http.Client
-	// KeyService is the address of the key service.
+	// KeyService is the address of the key service on the loopback interface, so that clients may come from any of that
+	// interface's addresses.
 	KeyService string
 }
 
@@ -119,7 +120,7 @@ func StartOperator(ctx context.Context, p *ControlPlane, root, dir, binary strin
 		probes:     fmt.Sprintf("http://127.0.0.1:%d/readyz", ports.probes),
 		pprof:      fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", ports.pprof),
 		http:       http.DefaultClient,
-		KeyService: fmt.Sprintf("%s:%d", p.Address, ports.keyService),
+		KeyService: fmt.Sprintf("127.0.0.1:%d", ports.keyService),
 	}
 	go func() {
 		o.exit = process.Wait()

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -62,65 +61,6 @@ func LatenciesOf(all []time.Duration) Latencies {
 
 // Milliseconds is a duration as a number.
 func Milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// Aim is what is aimed at and what was measured.
-type Aim struct {
-	Name string `json:"name"`
-	// Aim and Measured are in the unit; Measured is absent where nothing was.
-	Aim      float64  `json:"aim"`
-	Measured *float64 `json:"measured"`
-	Unit     string   `json:"unit"`
-	// AtLeast says that more is better.
-	AtLeast bool `json:"atLeast,omitempty"`
-	// Licenses is the number at which the figure was the worst.
-	Licenses int  `json:"licenses,omitempty"`
-	Met      bool `json:"met"`
-	// Note says more.
-	Note string `json:"note,omitempty"`
-}
-
-// Verdict is "met", "missed" or "not measured".
-func (a *Aim) Verdict() string {
-	switch {
-	case a.Measured == nil:
-		return "not measured"
-	case a.Met:
-		return "met"
-	default:
-		return "missed"
-	}
-}
-
-// AtMost and AtLeast compare a figure with what is aimed at.
-func AtMost(name, unit string, limit, measured float64, note string) Aim {
-	return Aim{Name: name, Aim: limit, Unit: unit, Measured: &measured, Met: measured <= limit, Note: note}
-}
-
-// AtLeast is AtMost where more is better.
-func AtLeast(name, unit string, limit, measured float64, note string) Aim {
-	return Aim{Name: name, Aim: limit, Unit: unit, Measured: &measured, AtLeast: true, Met: measured >= limit, Note: note}
-}
-
-// PrintAims writes a table of them.
-func PrintAims(w io.Writer, aims []Aim) error {
-	fmt.Fprintln(w, "\nAims")
-	t := NewTable(w, "", "aim", "measured", "", "worst at", "")
-	for i := range aims {
-		a := &aims[i]
-		measured, at, sign := "-", "", "≤"
-		if a.Measured != nil {
-			measured = fmt.Sprintf("%.3g %s", *a.Measured, a.Unit)
-		}
-		if a.Measured != nil && a.Licenses > 0 {
-			at = fmt.Sprintf("%d licences", a.Licenses)
-		}
-		if a.AtLeast {
-			sign = "≥"
-		}
-		t.Row(a.Name, fmt.Sprintf("%s %g %s", sign, a.Aim, a.Unit), measured, strings.ToUpper(a.Verdict()), at, a.Note)
-	}
-	return t.Flush()
-}
 
 // Write puts a report into the files NAME.json and NAME.txt of a directory, and its tables on the terminal.
 func Write(dir, name string, report any, tables func(io.Writer) error) error {

@@ -17,16 +17,22 @@ import (
 type allocation struct {
 	About string `json:"about"`
 	Pods  int    `json:"pods"`
+	// Without says that the pods have nothing to do with modelrights: direct clients write what the operator would.
+	Without bool `json:"withoutModelrights,omitempty"`
 	// Seconds is from when the first was created, or there was room, until the last was ungated.
 	Seconds        float64 `json:"seconds"`
 	SeatsPerSecond float64 `json:"seatsPerSecond"`
+	// OfWithout is SeatsPerSecond as a share of what the runs without modelrights reached that came just before and after.
+	OfWithout float64 `json:"ofWithoutModelrights,omitempty"`
 	// Latency is from when a pod was created, or there was room, until it was ungated, in milliseconds.
 	Latency gauge.Latencies `json:"latency"`
 	// Writes are the operator's, WritesPerPod those that are for the sake of pods.
 	Writes       written `json:"writes"`
 	WritesPerPod float64 `json:"writesPerPod"`
-	// CPUPerPod is what the operator used of CPUs, in milliseconds.
+	// CPUPerPod is what the operator used of CPUs until it was at rest again, in milliseconds.
 	CPUPerPod float64 `json:"operatorCPUPerPod"`
+	// CPUs is where they went until the last pod was ungated.
+	CPUs gauge.Split `json:"cpus"`
 }
 
 // Bounds on what is waited for.
@@ -35,27 +41,50 @@ const (
 	settleAtMost = 5 * time.Minute
 )
 
-// allocate measures how fast pods get seats.
+// allocate measures how fast pods get seats, and, in turn with that, how fast this API server lets anybody ungate pods.
 func (b *bench) allocate(ctx context.Context) ([]allocation, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	seen, err := observe(ctx, b.watcher)
+	seen, err := observe(ctx, b.watcher, namespacePods, v1alpha1.SeatGate)
+	if err != nil {
+		return nil, err
+	}
+	without, err := observe(ctx, b.watcher, namespaceWithout, gateWithout)
 	if err != nil {
 		return nil, err
 	}
 	var all []allocation
-	for _, measure := range []func(context.Context, *observer) (*allocation, error){b.steady, b.burst, b.queued} {
-		one, err := measure(ctx, seen)
+	for _, measure := range []func() (*allocation, error){
+		func() (*allocation, error) { return b.steady(ctx, seen) },
+		func() (*allocation, error) { return b.burstWithout(ctx, "first", without) },
+		func() (*allocation, error) { return b.burst(ctx, seen) },
+		func() (*allocation, error) { return b.burstWithout(ctx, "again", without) },
+		func() (*allocation, error) { return b.queuedWithout(ctx, "first", without) },
+		func() (*allocation, error) { return b.queued(ctx, seen) },
+		func() (*allocation, error) { return b.queuedWithout(ctx, "again", without) },
+	} {
+		one, err := measure()
 		if err != nil {
 			return nil, err
 		}
-		b.log("  %s: %.0f seats/s, p99 %.0f ms, %.2f writes/pod: %v", one.About, one.SeatsPerSecond, one.Latency.P99, one.WritesPerPod, one.Writes)
+		b.run.Log("  %s: %.0f pods/s, p99 %.0f ms, %.2f writes/pod: %v", one.About, one.SeatsPerSecond, one.Latency.P99, one.WritesPerPod, one.Writes)
 		all = append(all, *one)
 		if err := b.clearPods(ctx); err != nil {
 			return nil, err
 		}
 	}
+	compare(all)
 	return all, nil
+}
+
+// compare sets what is with modelrights in relation to what came just before and after without it.
+func compare(all []allocation) {
+	for i := 1; i < len(all)-1; i++ {
+		before, after := &all[i-1], &all[i+1]
+		if a := &all[i]; !a.Without && before.Without && after.Without {
+			a.OfWithout = a.SeatsPerSecond / ((before.SeatsPerSecond + after.SeatsPerSecond) / 2)
+		}
+	}
 }
 
 // steady creates pods one after another.
@@ -82,7 +111,7 @@ func (b *bench) steady(ctx context.Context, seen *observer) (*allocation, error)
 func (b *bench) burst(ctx context.Context, seen *observer) (*allocation, error) {
 	names := podNames("burst", b.plan.Burst)
 	return b.allocation(ctx, "burst", "all created at once, room for all", func() (map[string]time.Time, map[string]time.Time, error) {
-		asked, err := createPods(ctx, b.plane.Client, names, func(int) int { return 0 })
+		asked, err := createPods(ctx, b.plane.Client, podsOf(names), nil)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -97,14 +126,14 @@ func (b *bench) queued(ctx context.Context, seen *observer) (*allocation, error)
 	if err := b.limit(ctx, 1); err != nil {
 		return nil, err
 	}
-	if _, err := createPods(ctx, b.plane.Client, names[:1], func(int) int { return 0 }); err != nil {
+	if _, err := createPods(ctx, b.plane.Client, podsOf(names[:1]), nil); err != nil {
 		return nil, err
 	}
 	if _, err := seen.wait(ctx, names[:1]); err != nil {
 		return nil, err
 	}
 	names = names[1:]
-	if _, err := createPods(ctx, b.plane.Client, names, func(int) int { return 0 }); err != nil {
+	if _, err := createPods(ctx, b.plane.Client, podsOf(names), nil); err != nil {
 		return nil, err
 	}
 	select { // the first of them are told their places
@@ -145,16 +174,20 @@ func (b *bench) allocation(ctx context.Context, name, about string, f func() (si
 	if err := b.skipWrites(ctx); err != nil {
 		return nil, err
 	}
-	cpu, err := gauge.CPUTime(b.operator.PID())
-	if err != nil {
-		return nil, err
-	}
 	var profiles errgroup.Group
 	profiles.Go(func() error { return b.profile(ctx, "cpu-"+name, "profile?seconds=8") })
 	profiles.Go(func() error { return b.profileServer(ctx, "cpu-server-"+name, "profile?seconds=8") })
+	before, err := b.cpus()
+	if err != nil {
+		return nil, err
+	}
 	since, ungated, err := f()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", about, err)
+	}
+	done, err := b.cpus()
+	if err != nil {
+		return nil, err
 	}
 	if err := profiles.Wait(); err != nil {
 		return nil, err
@@ -162,11 +195,14 @@ func (b *bench) allocation(ctx context.Context, name, about string, f func() (si
 	if err := b.operator.Settle(ctx, time.Second, settleAtMost); err != nil {
 		return nil, err
 	}
-	used, err := gauge.CPUTime(b.operator.PID())
+	atRest, err := b.cpus()
 	if err != nil {
 		return nil, err
 	}
-	a := &allocation{About: about, Pods: len(since), CPUPerPod: gauge.Milliseconds(used-cpu) / float64(len(since))}
+	a := &allocation{
+		About: about, Pods: len(since),
+		CPUs: done.Since(before), CPUPerPod: atRest.Since(before).Per(cpuOperator, len(since)),
+	}
 	if a.Writes, err = b.writesSince(ctx); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type plan struct {
 	RenewEvery time.Duration `json:"renewEvery"`
 }
 
-// full ends in about six minutes on two CPUs; short is for development.
+// full ends in about ten minutes on two CPUs; short is for development.
 func full() plan {
 	return plan{
 		Burst: 5_000, Steady: 1_000, SteadyRate: 50, Licenses: 10_000, Held: 50_000, Nodes: 500, Each: 30 * time.Second,
@@ -46,6 +46,14 @@ const republish = 76 * time.Second
 
 // renewRate is how many renewals come a second.
 func (p *plan) renewRate() float64 { return float64(p.Held) / p.RenewEvery.Seconds() }
+
+// isFullBurst and isFullScale say whether at least as much is measured as full does, so that aims can be judged.
+func (p *plan) isFullBurst() bool { return p.Burst >= full().Burst && p.Steady >= full().Steady }
+
+func (p *plan) isFullScale() bool {
+	f := full()
+	return p.Licenses >= f.Licenses && p.Held >= f.Held && p.Each >= f.Each
+}
 
 // validate says what cannot be measured.
 func (p *plan) validate() error {

@@ -9,13 +9,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/test/bench/cluster"
 )
 
@@ -29,12 +26,10 @@ func newPod(name string, license int) *corev1.Pod {
 	return p
 }
 
-func isGated(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.SeatGate })
-}
-
-// observer sees when pods lose their gate.
+// observer sees when the pods of a namespace lose a gate.
 type observer struct {
+	namespace, gate string
+
 	mu      sync.Mutex
 	ungated map[string]time.Time
 	gated   map[string]bool
@@ -42,9 +37,9 @@ type observer struct {
 	failed  error
 }
 
-// observe watches the pods of the namespace until ctx ends.
-func observe(ctx context.Context, c client.WithWatch) (*observer, error) {
-	o := &observer{ungated: map[string]time.Time{}, gated: map[string]bool{}, changed: make(chan struct{}, 1)}
+// observe watches the pods of a namespace until ctx ends.
+func observe(ctx context.Context, c client.WithWatch, namespace, gate string) (*observer, error) {
+	o := &observer{namespace: namespace, gate: gate, ungated: map[string]time.Time{}, gated: map[string]bool{}, changed: make(chan struct{}, 1)}
 	events, err := o.begin(ctx, c)
 	if err != nil {
 		return nil, err
@@ -69,17 +64,21 @@ func observe(ctx context.Context, c client.WithWatch) (*observer, error) {
 // begin takes all pods as they are, and watches them from then on.
 func (o *observer) begin(ctx context.Context, c client.WithWatch) (watch.Interface, error) {
 	var list corev1.PodList
-	if err := c.List(ctx, &list, client.InNamespace(namespacePods)); err != nil {
+	if err := c.List(ctx, &list, client.InNamespace(o.namespace)); err != nil {
 		return nil, fmt.Errorf("listing pods: %w", err)
 	}
 	for i := range list.Items {
 		o.take(watch.Event{Type: watch.Modified, Object: &list.Items[i]})
 	}
-	events, err := c.Watch(ctx, &corev1.PodList{}, client.InNamespace(namespacePods), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+	events, err := c.Watch(ctx, &corev1.PodList{}, client.InNamespace(o.namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
 	if err != nil {
 		return nil, fmt.Errorf("watching pods: %w", err)
 	}
 	return events, nil
+}
+
+func (o *observer) isGated(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == o.gate })
 }
 
 func (o *observer) take(event watch.Event) {
@@ -93,7 +92,7 @@ func (o *observer) take(event watch.Event) {
 	switch {
 	case event.Type == watch.Deleted:
 		delete(o.gated, pod.Name)
-	case isGated(pod):
+	case o.isGated(pod):
 		o.gated[pod.Name] = true
 	default:
 		if _, known := o.ungated[pod.Name]; !known {
@@ -141,19 +140,22 @@ func (o *observer) of(names []string) (seen map[string]time.Time, waiting int, e
 	return seen, waiting, o.failed
 }
 
-// createPods creates pods, many at once, and returns when each was asked for.
-func createPods(ctx context.Context, c client.Client, names []string, license func(i int) int) (map[string]time.Time, error) {
+// createPods creates pods, many at once, and returns when each was asked for. Created, where it is given, gets each of them.
+func createPods(ctx context.Context, c client.Client, pods []*corev1.Pod, created func(*corev1.Pod)) (map[string]time.Time, error) {
 	var mu sync.Mutex
-	asked := make(map[string]time.Time, len(names))
+	asked := make(map[string]time.Time, len(pods))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cluster.Writers)
-	for i, name := range names {
+	for _, pod := range pods {
 		group.Go(func() error {
 			mu.Lock()
-			asked[name] = time.Now()
+			asked[pod.Name] = time.Now()
 			mu.Unlock()
-			if err := c.Create(ctx, newPod(name, license(i))); err != nil {
-				return fmt.Errorf("creating pod %s: %w", name, err)
+			if err := c.Create(ctx, pod); err != nil {
+				return fmt.Errorf("creating pod %s: %w", pod.Name, err)
+			}
+			if created != nil {
+				created(pod)
 			}
 			return nil
 		})
@@ -161,17 +163,21 @@ func createPods(ctx context.Context, c client.Client, names []string, license fu
 	return asked, group.Wait()
 }
 
-// clearPods deletes the pods of the namespace.
+// podsOf makes pods of the first licence.
+func podsOf(names []string) []*corev1.Pod {
+	pods := make([]*corev1.Pod, len(names))
+	for i, name := range names {
+		pods[i] = newPod(name, 0)
+	}
+	return pods
+}
+
+// clearPods deletes all pods that come and go.
 func (b *bench) clearPods(ctx context.Context) error {
-	err := wait.PollUntilContextTimeout(ctx, time.Second, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
-		err := b.plane.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespacePods), client.GracePeriodSeconds(0))
-		if apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) {
-			return false, nil
+	for _, namespace := range []string{namespacePods, namespaceWithout} {
+		if err := b.plane.DeletePods(ctx, namespace); err != nil {
+			return err
 		}
-		return err == nil, err
-	})
-	if err != nil {
-		return fmt.Errorf("deleting pods: %w", err)
 	}
 	return b.operator.Settle(ctx, time.Second, settleAtMost)
 }

@@ -1,151 +1,131 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"golang.org/x/sync/errgroup"
 
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
-	"modelrights.dev/modelrights/internal/servingcert"
 	"modelrights.dev/modelrights/test/bench/cluster"
 	"modelrights.dev/modelrights/test/bench/gauge"
 )
 
-const driverAccount = "modelrights-node"
-
-// driver is the node driver of one node, as the key service sees it: a token that is bound to a pod on that node, and
-// connections of its own.
-type driver struct {
-	token  string
-	client *http.Client
+// renewals is what came of the renewals that were asked for.
+type renewals struct {
+	// Renewed leases are what they are asked for; PerSecond is from when the first was due until the last was answered.
+	Renewed   int     `json:"renewed"`
+	PerSecond float64 `json:"renewedPerSecond"`
+	// Otherwise are other verdicts, with their reasons; TooMany got status 429, and Failed another one, or no answer.
+	Otherwise map[string]int `json:"otherwise,omitempty"`
+	TooMany   int            `json:"tooManyRequests"`
+	Failed    int            `json:"failed"`
+	// FirstFailure is why the first was not answered, if not by 429.
+	FirstFailure string `json:"firstFailure,omitempty"`
 }
 
-// drivers makes one for each node.
-func (b *bench) drivers(ctx context.Context) ([]driver, error) {
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.NodeNamespace, Name: driverAccount}}
-	if err := b.plane.Create(ctx, account); err != nil {
-		return nil, err
-	}
-	var bundle corev1.ConfigMap
-	if err := b.plane.Client.Get(ctx, client.ObjectKey{Namespace: cluster.NodeNamespace, Name: servingcert.BundleName}, &bundle); err != nil {
-		return nil, fmt.Errorf("CAs of the key service: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(bundle.Data["ca.crt"])) {
-		return nil, errors.New("there is no CA of the key service")
-	}
-	all := make([]driver, b.plan.Nodes)
-	for i := range all {
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: cluster.NodeNamespace, Name: fmt.Sprintf("%s-%04d", driverAccount, i)},
-			Spec: corev1.PodSpec{
-				NodeName: nodeName(i), ServiceAccountName: driverAccount, AutomountServiceAccountToken: ptr.To(false),
-				Containers: []corev1.Container{{Name: "driver", Image: cluster.Registry + "/platform/driver:1"}},
-			},
+// count adds what came of one.
+func (r *renewals) count(answer *protocol.RenewResponse, err error) {
+	var unanswered *unanswered
+	switch {
+	case err == nil && answer.Verdict == protocol.Renewed:
+		r.Renewed++
+	case err == nil:
+		if r.Otherwise == nil {
+			r.Otherwise = map[string]int{}
 		}
-		if err := b.plane.Client.Create(ctx, pod); err != nil {
-			return nil, fmt.Errorf("pod of the driver: %w", err)
+		r.Otherwise[string(answer.Verdict)+" "+string(answer.Reason)]++
+	case errors.As(err, &unanswered) && unanswered.status == http.StatusTooManyRequests:
+		r.TooMany++
+	default:
+		if r.Failed++; r.Failed == 1 {
+			r.FirstFailure = err.Error()
 		}
-		request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
-			Audiences: []string{protocol.AudienceDriver}, ExpirationSeconds: ptr.To(int64(3600)),
-			BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
-		}}
-		if err := b.plane.Client.SubResource("token").Create(ctx, account, request); err != nil {
-			return nil, fmt.Errorf("token of the driver: %w", err)
-		}
-		all[i] = driver{token: request.Status.Token, client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{
-				MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "modelrights-keyservice." + cluster.OperatorNamespace + ".svc",
-			},
-			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, network, b.operator.KeyService)
-			},
-			MaxIdleConnsPerHost: protocol.MaxCallsPerNode, IdleConnTimeout: 5 * time.Minute,
-		}}}
 	}
-	return all, nil
+}
+
+// notRenewed is how many leases are no longer for it.
+func (r *renewals) notRenewed() int {
+	n := r.TooMany + r.Failed
+	for _, count := range r.Otherwise {
+		n += count
+	}
+	return n
+}
+
+// String says it in a line, first of all whether the figures are of renewals at all.
+func (r *renewals) String() string {
+	said := fmt.Sprintf("%d renewed, %.0f/s", r.Renewed, r.PerSecond)
+	if r.notRenewed() == 0 {
+		return said
+	}
+	var parts []string
+	if r.TooMany > 0 {
+		parts = append(parts, fmt.Sprintf("%d were refused with 429", r.TooMany))
+	}
+	for _, verdict := range slices.Sorted(maps.Keys(r.Otherwise)) {
+		parts = append(parts, fmt.Sprintf("%d answered %s", r.Otherwise[verdict], verdict))
+	}
+	if r.Failed > 0 {
+		parts = append(parts, fmt.Sprintf("%d failed, the first: %s", r.Failed, r.FirstFailure))
+	}
+	return "NOT ALL WERE RENEWED: " + strings.Join(parts, ", ") + "; " + said
+}
+
+// driverOf is the number of the driver on the node of the i-th pod that holds a seat.
+func (p *plan) driverOf(pod int) int { return pod % p.Nodes }
+
+// meet has each driver renew one lease, so that the key service knows its token and it is connected, as drivers are that
+// have run for a while.
+func (b *bench) meet(ctx context.Context, held []heldPod, drivers []driver) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cluster.Writers / 4)
+	for i := range min(len(held), len(drivers)) {
+		group.Go(func() error {
+			answer, err := drivers[b.plan.driverOf(i)].renew(ctx, &held[i])
+			if err != nil {
+				return fmt.Errorf("first renewal of driver %d: %w", i, err)
+			}
+			if answer.Verdict != protocol.Renewed {
+				return fmt.Errorf("first renewal of driver %d: %+v", i, *answer)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // renew renews the leases of pods, one after another, at the rate at which kubelets republish their volumes. Each driver
-// has renewed one before, so that its token is known and it is connected.
+// has renewed one before.
 func (b *bench) renew(ctx context.Context, l *load, held []heldPod, drivers []driver) error {
 	n := int(b.plan.Each.Seconds() * b.plan.renewRate())
 	interval := time.Duration(float64(time.Second) / b.plan.renewRate())
 	var mu sync.Mutex
-	verdicts := map[string]int{}
+	l.Renewals = &renewals{}
+	start := time.Now()
 	samples := gauge.Fire(ctx, n, interval, func(ctx context.Context, i int) error {
-		pod := &held[i%len(held)]
-		answer, err := drivers[i%len(drivers)].renew(ctx, pod)
-		if err != nil {
-			return err
-		}
+		pod := i % len(held)
+		answer, err := drivers[b.plan.driverOf(pod)].renew(ctx, &held[pod])
 		mu.Lock()
 		defer mu.Unlock()
-		verdicts[string(answer.Verdict)+" "+string(answer.Reason)]++
-		return nil
+		l.Renewals.count(answer, err)
+		return err
 	})
+	l.Renewals.PerSecond = float64(l.Renewals.Renewed) / time.Since(start).Seconds()
 	var latencies []time.Duration
-	failed := map[string]int{}
 	for _, s := range samples {
-		if s.Err != nil {
-			failed[s.Err.Error()]++
-			continue
+		if s.Err == nil {
+			latencies = append(latencies, s.Latency)
 		}
-		latencies = append(latencies, s.Latency)
 	}
 	l.Requests, l.Latency = n, gauge.LatenciesOf(latencies)
-	l.Note = fmt.Sprintf("p99 %.1f ms; answers %v", l.Latency.P99, verdicts)
-	if len(failed) > 0 {
-		first := ""
-		for text := range failed {
-			first = text
-			break
-		}
-		l.Note += fmt.Sprintf("; %d failed, for example: %.200s", n-len(latencies), first)
-	}
+	l.Note = l.Renewals.String()
 	return context.Cause(ctx)
-}
-
-func (d *driver) renew(ctx context.Context, pod *heldPod) (*protocol.RenewResponse, error) {
-	body, err := json.Marshal(protocol.RenewRequest{Volume: protocol.Volume{
-		PodNamespace: pod.namespace, PodName: pod.name, PodUID: string(pod.uid), License: pod.license, Handle: "bench",
-	}})
-	if err != nil {
-		return nil, err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://key-service"+protocol.RenewPath, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Authorization", "Bearer "+d.token)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := d.client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close() //nolint:errcheck // it was only read
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", response.Status, text)
-	}
-	answer := &protocol.RenewResponse{}
-	return answer, json.Unmarshal(text, answer)
 }

@@ -3,19 +3,20 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/test/bench/cluster"
 	"modelrights.dev/modelrights/test/bench/gauge"
+	"modelrights.dev/modelrights/test/bench/run"
 )
 
 // seatLimit is how many pods each licence is for: as many as a ledger can hold.
@@ -27,54 +28,44 @@ func podLimit(pods int64) corev1.ResourceList {
 
 // bench measures: it holds all that runs.
 type bench struct {
+	run      *run.Run
 	plane    *cluster.ControlPlane
 	watcher  client.WithWatch
 	operator *cluster.Operator
 	seeder   *cluster.Seeder
 	writes   *writes
 	plan     plan
-	profiles string
+	// direct has a connection of its own, as an operator has.
+	direct client.Client
+	// server and store are the API server and etcd.
+	server, store int
 	// start starts the operator.
 	start func() (*cluster.Operator, error)
-	// log gets what is going on.
-	log func(format string, args ...any)
 }
 
 // measureAll starts everything, measures, and ends everything.
-func measureAll(ctx context.Context, o *options, dir string) (result *report, err error) {
-	result = &report{Plan: o.plan, Started: time.Now().UTC()}
-	load, err := gauge.LoadAverages()
+func measureAll(ctx context.Context, r *run.Run, p plan) (result *report, err error) {
+	result = &report{Plan: p, Started: r.Started}
+	b := &bench{run: r, plan: p}
+	var flags []string
+	if b.writes, flags, err = auditFlags(r.Dir); err != nil {
+		return nil, err
+	}
+	started, err := r.Start(ctx, flags...)
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{plan: o.plan, profiles: o.profiles, log: func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%6.1fs "+format+"\n", append([]any{time.Since(result.Started).Seconds()}, args...)...)
-	}}
-	binary := o.operator
-	if binary == "" {
-		b.log("building the operator")
-		if binary, err = cluster.BuildOperator(ctx, o.root, dir); err != nil {
-			return nil, err
-		}
-	}
-	b.log("starting the API server, etcd and the operator")
-	var flags []string
-	if b.writes, flags, err = auditFlags(dir); err != nil {
-		return nil, err
-	}
-	if b.plane, err = cluster.Start(o.root, o.assets, dir, flags...); err != nil {
-		return nil, err
-	}
+	b.plane, result.Machine = started.Plane, started.Machine
 	defer func() { err = errors.Join(err, b.plane.Stop()) }()
-	if result.Machine, err = b.plane.Describe(load); err != nil {
+	if b.start, err = started.Install(ctx, "--exempt-namespace="+namespaceWithout); err != nil {
 		return nil, err
 	}
-	if err := b.prepare(ctx, o.root, dir, binary); err != nil {
+	if err := b.prepare(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.operator.Stop()) }()
 
-	b.log("pods of one licence get seats")
+	r.Log("pods of one licence get seats")
 	before, err := gauge.TakeUsage()
 	if err != nil {
 		return nil, err
@@ -95,28 +86,31 @@ func measureAll(ctx context.Context, o *options, dir string) (result *report, er
 	return result, nil
 }
 
-// prepare installs and starts the operator, with the first ten licences.
-func (b *bench) prepare(ctx context.Context, root, dir, binary string) (err error) {
+// prepare starts the operator, with the first ten licences.
+func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.watcher, err = client.NewWithWatch(b.plane.Config, client.Options{Scheme: b.plane.Client.Scheme()}); err != nil {
 		return err
 	}
-	ports, err := cluster.FreePorts(b.plane.Address)
-	if err != nil {
+	apart := rest.CopyConfig(b.plane.Config)
+	apart.Dial = (&net.Dialer{}).DialContext // configurations that dial by themselves share no connections
+	if b.direct, err = client.New(apart, client.Options{Scheme: b.plane.Client.Scheme()}); err != nil {
 		return err
 	}
-	if err := cluster.InstallOperator(ctx, b.plane, root, ports); err != nil {
-		return err
+	for name, pid := range map[string]*int{"kube-apiserver": &b.server, "etcd": &b.store} {
+		if *pid, err = gauge.Child(name); err != nil {
+			return err
+		}
 	}
-	if err := b.plane.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespacePods}}); err != nil {
-		return err
+	for _, name := range []string{namespacePods, namespaceWithout} {
+		if err := b.plane.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			return err
+		}
 	}
 	if b.seeder, err = cluster.NewSeeder(b.plane, true); err != nil {
 		return err
 	}
 	b.seeder.Pods, b.seeder.Limits = namespacePods, podLimit(seatLimit)
-	b.start = func() (*cluster.Operator, error) {
-		return cluster.StartOperator(ctx, b.plane, root, dir, binary, ports)
-	}
+	b.run.Log("starting the operator")
 	if b.operator, err = b.start(); err != nil {
 		return err
 	}
@@ -129,23 +123,25 @@ func (b *bench) prepare(ctx context.Context, root, dir, binary string) (err erro
 	return nil
 }
 
+// Whose CPU time is told apart.
+const (
+	cpuOperator  = "operator"
+	cpuServer    = "API server"
+	cpuStore     = "etcd"
+	cpuBenchmark = "benchmark"
+)
+
+// cpus reads what all that runs has used of CPUs.
+func (b *bench) cpus() (gauge.Reading, error) {
+	return gauge.Processes{cpuOperator: b.operator.PID(), cpuServer: b.server, cpuStore: b.store, cpuBenchmark: os.Getpid()}.Take()
+}
+
 // profile keeps a profile of the operator, where that is asked for.
 func (b *bench) profile(ctx context.Context, name, query string) error {
-	return b.keepProfile(name, func() ([]byte, error) { return b.operator.Profile(ctx, query) })
+	return b.run.Profile(name, func() ([]byte, error) { return b.operator.Profile(ctx, query) })
 }
 
 // profileServer is profile of the API server.
 func (b *bench) profileServer(ctx context.Context, name, query string) error {
-	return b.keepProfile(name, func() ([]byte, error) { return b.plane.Profile(ctx, query) })
-}
-
-func (b *bench) keepProfile(name string, take func() ([]byte, error)) error {
-	if b.profiles == "" {
-		return nil
-	}
-	content, err := take()
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(b.profiles, name+".pprof"), content, 0o600)
+	return b.run.Profile(name, func() ([]byte, error) { return b.plane.Profile(ctx, query) })
 }

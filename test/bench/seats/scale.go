@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/test/bench/cluster"
 	"modelrights.dev/modelrights/test/bench/gauge"
 )
@@ -33,8 +34,8 @@ type scaleReport struct {
 type load struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
-	// CPUs is how many the operator kept busy on average.
-	CPUs float64 `json:"cpus"`
+	// CPUs is how many the operator and others kept busy on average.
+	CPUs gauge.Split `json:"cpus"`
 	// Memory is after it, MostRSS the most that was resident meanwhile, in MiB.
 	Memory  gauge.MemoryReport `json:"memory"`
 	MostRSS float64            `json:"mostRssMiB"`
@@ -42,6 +43,7 @@ type load struct {
 	// until it is ungated.
 	Requests int             `json:"requests,omitempty"`
 	Latency  gauge.Latencies `json:"latency"`
+	Renewals *renewals       `json:"renewals,omitempty"`
 	Note     string          `json:"note,omitempty"`
 	Writes   written         `json:"writes"`
 }
@@ -56,7 +58,10 @@ func (b *bench) scale(ctx context.Context) (*scaleReport, error) {
 	if err := b.profile(ctx, "heap-start", "heap?gc=1"); err != nil {
 		return nil, err
 	}
-	b.log("  ready after %.1f s, at rest after %.1f s, %.0f MiB resident, %.0f at most", r.ReadySeconds, r.SettleSeconds, r.AfterStart.RSS, r.AfterStart.PeakRSS)
+	b.run.Log("  ready after %.1f s, at rest after %.1f s, %.0f MiB resident, %.0f at most", r.ReadySeconds, r.SettleSeconds, r.AfterStart.RSS, r.AfterStart.PeakRSS)
+	if err := b.meet(ctx, held, drivers); err != nil {
+		return nil, err
+	}
 	for _, l := range []struct {
 		name string
 		do   func(context.Context, *load) error
@@ -69,7 +74,7 @@ func (b *bench) scale(ctx context.Context) (*scaleReport, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.name, err)
 		}
-		b.log("  %s: %.2f CPUs, %.0f MiB resident, %s", one.Name, one.CPUs, one.Memory.RSS, one.Note)
+		b.run.Log("  %s: %.2f CPUs, %.0f MiB resident, %s", one.Name, one.CPUs.By[cpuOperator], one.Memory.RSS, one.Note)
 		r.Loads = append(r.Loads, *one)
 		if err := b.clearPods(ctx); err != nil {
 			return nil, err
@@ -80,7 +85,7 @@ func (b *bench) scale(ctx context.Context) (*scaleReport, error) {
 
 // fill writes everything while the operator is away, starts it, and waits until it is at rest.
 func (b *bench) fill(ctx context.Context, r *scaleReport) (held []heldPod, drivers []driver, err error) {
-	b.log("%d licences, %d grants, %d pods: writing", b.plan.Licenses, b.plan.Licenses*cluster.GrantsPerLicense, b.plan.Held)
+	b.run.Log("%d licences, %d grants, %d pods: writing", b.plan.Licenses, b.plan.Licenses*cluster.GrantsPerLicense, b.plan.Held)
 	template, err := b.template(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -129,12 +134,12 @@ func (b *bench) fill(ctx context.Context, r *scaleReport) (held []heldPod, drive
 func (b *bench) template(ctx context.Context) (*corev1.Pod, error) {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	seen, err := observe(watching, b.watcher)
+	seen, err := observe(watching, b.watcher, namespacePods, v1alpha1.SeatGate)
 	if err != nil {
 		return nil, err
 	}
 	const name = "template"
-	if _, err := createPods(ctx, b.plane.Client, []string{name}, func(int) int { return 0 }); err != nil {
+	if _, err := createPods(ctx, b.plane.Client, podsOf([]string{name}), nil); err != nil {
 		return nil, err
 	}
 	if _, err := seen.wait(ctx, []string{name}); err != nil {
@@ -156,8 +161,7 @@ func (b *bench) under(ctx context.Context, name string, do func(context.Context,
 	if err := b.skipWrites(ctx); err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	cpu, err := gauge.CPUTime(b.operator.PID())
+	before, err := b.cpus()
 	if err != nil {
 		return nil, err
 	}
@@ -176,12 +180,12 @@ func (b *bench) under(ctx context.Context, name string, do func(context.Context,
 	if err != nil {
 		return nil, err
 	}
-	l.Seconds = time.Since(start).Seconds()
-	used, err := gauge.CPUTime(b.operator.PID())
+	after, err := b.cpus()
 	if err != nil {
 		return nil, err
 	}
-	l.CPUs = (used - cpu).Seconds() / l.Seconds
+	l.CPUs = after.Since(before)
+	l.Seconds = l.CPUs.Seconds
 	if l.Memory, err = b.operator.Memory(ctx); err != nil {
 		return nil, err
 	}
@@ -193,7 +197,7 @@ func (b *bench) under(ctx context.Context, name string, do func(context.Context,
 func (b *bench) churn(ctx context.Context, l *load) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	seen, err := observe(ctx, b.watcher)
+	seen, err := observe(ctx, b.watcher, namespacePods, v1alpha1.SeatGate)
 	if err != nil {
 		return err
 	}
