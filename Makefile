@@ -66,8 +66,8 @@ test-unit: ## Run the tests that need nothing but Go.
 test-integration: $(CLUSTERTOOL) $(BIN)/helm ## Run the tests of the chart, and those against the API servers of the newest and the oldest supported Kubernetes.
 	$(CLUSTERTOOL) build --only control-plane,oldest
 	go test ./test/chart/...
-	KUBEBUILDER_ASSETS=$(BIN) go test ./test/integration/... -timeout 25m
-	KUBEBUILDER_ASSETS=$(BIN)/oldest MODELRIGHTS_CHURN=10s go test ./test/integration/... -timeout 25m
+	KUBEBUILDER_ASSETS=$(BIN) go test ./test/integration/... -timeout 40m
+	KUBEBUILDER_ASSETS=$(BIN)/oldest MODELRIGHTS_CHURN=10s go test ./test/integration/... -timeout 40m
 
 .PHONY: test-e2e
 test-e2e: cluster-up images ## Run the tests that need a kubelet, on a real cluster of their own.

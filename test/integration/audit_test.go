@@ -29,7 +29,7 @@ import (
 	"modelrights.dev/modelrights/internal/audit"
 )
 
-var _ = Describe("The audit log", Ordered, func() {
+var _ = Describe("The audit log", Ordered, ContinueOnFailure, func() {
 	var (
 		config *rest.Config
 		c      client.WithWatch

@@ -147,7 +147,7 @@ func (p *passerBy) passes(ctx context.Context) {
 	Expect(p.against).To(BeEmpty(), "ordinary pods are refused")
 }
 
-var _ = Describe("Outages", Ordered, func() {
+var _ = Describe("Outages", Ordered, ContinueOnFailure, func() {
 	var (
 		env    *envtest.Environment
 		c      client.Client

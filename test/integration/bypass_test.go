@@ -16,7 +16,7 @@ import (
 )
 
 // Each spec is a way around admission that has worked against some policy engine.
-var _ = Describe("Ways around admission", Ordered, func() {
+var _ = Describe("Ways around admission", Ordered, ContinueOnFailure, func() {
 	const (
 		chatRepository = "registry.example.com/models/chat"
 		shellImage     = "quay.io/acme/shell:1"

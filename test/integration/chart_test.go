@@ -27,7 +27,7 @@ import (
 
 // The chart is installed by helm into an API server without nodes: nothing runs, but everything is accepted, and what the
 // roles and namespaces allow can be asked.
-var _ = Describe("Chart", Ordered, func() {
+var _ = Describe("Chart", Ordered, ContinueOnFailure, func() {
 	var (
 		config     *rest.Config
 		admin      client.Client

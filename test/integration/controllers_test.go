@@ -30,7 +30,7 @@ import (
 
 const operatorNamespace = "modelrights-system"
 
-var _ = Describe("Controllers", Ordered, func() {
+var _ = Describe("Controllers", Ordered, ContinueOnFailure, func() {
 	var c client.Client
 
 	BeforeAll(func(ctx SpecContext) {

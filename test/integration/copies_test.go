@@ -24,7 +24,7 @@ import (
 )
 
 // There is no kubelet here: specs write themselves what a node reports of its pods.
-var _ = Describe("Copies of licensed images", Ordered, func() {
+var _ = Describe("Copies of licensed images", Ordered, ContinueOnFailure, func() {
 	var (
 		w       *foundWorld
 		stop    func()

@@ -21,7 +21,7 @@ import (
 // The CSI community's own suite against the node driver, with real mounts. The suite knows only drivers that make volumes,
 // so a controller that exists for this test makes some, whose context is what kubelet says of an inline volume. The
 // specs of services that the driver does not have skip themselves.
-var _ = Describe("CSI sanity", Ordered, func() {
+var _ = Describe("CSI sanity", Ordered, ContinueOnFailure, func() {
 	config := sanity.NewTestConfig()
 
 	BeforeAll(func(ctx SpecContext) {

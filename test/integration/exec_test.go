@@ -98,7 +98,7 @@ func startExec(env *envtest.Environment, seats *seated, log *submitted, sent *re
 	return stop
 }
 
-var _ = Describe("Interactive access to pods that hold a key", Ordered, func() {
+var _ = Describe("Interactive access to pods that hold a key", Ordered, ContinueOnFailure, func() {
 	const strict, recorded, open, none = "strict", "recorded", "open", "none"
 	var (
 		env   *envtest.Environment

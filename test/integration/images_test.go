@@ -18,7 +18,7 @@ import (
 	"modelrights.dev/modelrights/test/builders"
 )
 
-var _ = Describe("Images of licences", Ordered, func() {
+var _ = Describe("Images of licences", Ordered, ContinueOnFailure, func() {
 	var w *imageWorld
 	BeforeAll(func(ctx SpecContext) { w = newImageWorld(ctx) }, NodeTimeout(specTimeout))
 

@@ -22,7 +22,7 @@ import (
 )
 
 // Leases and the ends of seats, with caches, ledgers and tokens as they are.
-var _ = Describe("Key service's leases", Ordered, func() {
+var _ = Describe("Key service's leases", Ordered, ContinueOnFailure, func() {
 	const (
 		model   = "registry.example.com/models/chat-7b:2.1"
 		license = "acme-chat-7b"

@@ -26,7 +26,7 @@ import (
 
 // The key service against real TokenRequests and TokenReviews. No webhook runs here, so pods are whatever a tenant who
 // got past it could have made.
-var _ = Describe("Key service", Ordered, func() {
+var _ = Describe("Key service", Ordered, ContinueOnFailure, func() {
 	const (
 		model   = "registry.example.com/models/chat-7b:2.1"
 		license = "acme-chat-7b"

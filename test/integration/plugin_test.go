@@ -23,7 +23,7 @@ import (
 )
 
 // kubectl modelrights against an API server, as an admin and as users who may see less.
-var _ = Describe("kubectl modelrights", Ordered, func() {
+var _ = Describe("kubectl modelrights", Ordered, ContinueOnFailure, func() {
 	const (
 		chat = "registry.example.com/models/chat:1"
 		// engineer sees grants and pods of ml-prod; reader, besides, the licence that is granted there; stranger nothing.

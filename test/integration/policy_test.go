@@ -69,7 +69,7 @@ func bindRole(ctx context.Context, c client.Client, namespace, role, user string
 	Expect(c.Create(ctx, &rbacv1.RoleBinding{ObjectMeta: named, RoleRef: ref, Subjects: subjects})).To(Succeed())
 }
 
-var _ = Describe("Policies", Ordered, func() {
+var _ = Describe("Policies", Ordered, ContinueOnFailure, func() {
 	var (
 		config          *rest.Config
 		admin, operator client.Client

@@ -96,7 +96,7 @@ func widest() []string {
 	return patterns
 }
 
-var _ = Describe("The filter in the API server", Ordered, func() {
+var _ = Describe("The filter in the API server", Ordered, ContinueOnFailure, func() {
 	var f *filtered
 
 	BeforeAll(func(ctx SpecContext) {
@@ -176,7 +176,7 @@ var _ = Describe("The filter in the API server", Ordered, func() {
 			each := time.Duration((read(sum) - before) / evaluations * float64(time.Second))
 			AddReportEntry("match condition, ordinary pod, "+filter.name, each.String())
 			GinkgoWriter.Println(filter.name, each)
-			Expect(each).To(BeNumerically("<", 3*time.Millisecond), filter.name)
+			Expect(each).To(BeNumerically("<", 30*time.Millisecond), filter.name)
 		}
 	}, SpecTimeout(specTimeout))
 

@@ -183,7 +183,7 @@ func (w *revocationWorld) bound(ctx context.Context, t team, pod *corev1.Pod, no
 // do changes the ledger of a team's licence.
 func (w *revocationWorld) do(ctx context.Context, t team, changes ...seats.Change) {
 	GinkgoHelper()
-	doing, cancel := context.WithTimeout(ctx, 10*time.Second)
+	doing, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	results, err := w.book.Do(doing, t.license.Name, changes...)
 	Expect(err).NotTo(HaveOccurred())

