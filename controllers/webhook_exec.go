@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -26,6 +27,9 @@ import (
 // execDebounce is how long changes of licences and grants are gathered before the webhooks for interactive access follow
 // them: the first does not wait, since pods may run under it in a moment.
 const execDebounce = time.Second
+
+// errExecBeyond: documented in docs/terms.md, exec.
+var errExecBeyond = errors.New("licences deny interactive access in more namespaces than a webhook names")
 
 // ExecWebhooks keeps the webhooks for interactive access: they are sent what happens in namespaces that hold grants of
 // licences which deny or record it, or pods with seats of such licences: who deletes a grant in a namespace shall not get in
@@ -91,12 +95,16 @@ func (r *ExecWebhooks) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: unsyncedRetry}, nil
 	}
 	r.looked = now
-	want := admissionconfig.ValidatingExec(r.Settings, admissionconfig.NewExecScope(execPolicies(snapshot, r.Ledgers)), bundle)
+	scope := admissionconfig.NewExecScope(execPolicies(snapshot, r.Ledgers))
+	want := admissionconfig.ValidatingExec(r.Settings, scope, bundle)
 	if admissionconfig.SameValidating(r.last, want) && now.Before(r.due) {
 		return ctrl.Result{RequeueAfter: r.due.Sub(now)}, nil
 	}
 	if err := r.write(ctx, want); err != nil {
 		return ctrl.Result{}, err
+	}
+	if scope.Beyond > 0 {
+		ctrl.LoggerFrom(ctx).Error(errExecBeyond, "Interactive access is denied in these only while an operator answers", "namespaces", scope.Beyond, "named", len(scope.Deny))
 	}
 	r.last, r.due = want, now.Add(webhookRecheck)
 	return ctrl.Result{RequeueAfter: webhookRecheck}, nil

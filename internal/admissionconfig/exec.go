@@ -17,9 +17,11 @@ const (
 	// AuditExec is the one for namespaces in which it is only recorded.
 	AuditExec = "audit.exec.modelrights.dev"
 
-	// MaxExecNamespaces is how many namespaces a webhook for exec names. Where there are more, all are sent that are not
-	// exempt.
-	MaxExecNamespaces = 1000
+	// MaxExecNamespaces is how many namespaces a webhook for exec names: as many as Kubernetes is made for in a cluster
+	// (https://github.com/kubernetes/community/blob/main/sig-scalability/configs-and-limits/thresholds.md). The names of both
+	// webhooks then take 1.3 MB at most, of the 1.5 MiB that etcd takes in one object; and API servers, which compare the names
+	// with the namespace of each write, some 40 microseconds for it.
+	MaxExecNamespaces = 10_000
 
 	// denyExecTimeout and auditExecTimeout are the webhooks' timeoutSeconds. Who is only recorded hardly waits.
 	denyExecTimeout  = 3
@@ -39,44 +41,43 @@ func (n Namespaces) none() bool { return !n.All && len(n.Names) == 0 }
 
 // ExecScope says where interactive access to pods that hold a key is decided on, and where recorded.
 type ExecScope struct {
-	// Deny are the namespaces in which a licence denies it. Nobody gets in there while the operator is away.
-	Deny Namespaces
+	// Deny are the namespaces in which a licence denies it, sorted, MaxExecNamespaces at most. Nobody gets in there while the
+	// operator is away.
+	Deny []string
 	// Audit are further ones, in which a licence has it recorded. Nobody is kept out there.
 	Audit Namespaces
+	// Beyond is how many namespaces in which a licence denies it are too many for Deny, and so are among Audit: it is denied
+	// there too, but only while the operator answers. To name none, and have all sent, would keep people out of namespaces
+	// that no licence concerns.
+	Beyond int
 }
 
 // NewExecScope goes through the policies of the licences that namespaces hold grants of: each namespace with the strictest
-// of them, at most once. It stops as soon as all are sent everywhere.
+// of them, at most once.
 func NewExecScope(policies iter.Seq2[string, v1alpha1.ExecPolicy]) ExecScope {
 	var s ExecScope
+	var audit []string
 	for namespace, policy := range policies {
 		switch policy {
 		case v1alpha1.ExecAllow:
 		case v1alpha1.ExecDeny:
-			s.Deny.add(namespace)
+			s.Deny = append(s.Deny, namespace)
 		default:
-			s.Audit.add(namespace)
-		}
-		if s.Deny.All {
-			break
+			audit = append(audit, namespace)
 		}
 	}
-	if s.Deny.All { // The other webhook would get the same requests once more.
-		s.Audit = Namespaces{}
+	slices.Sort(s.Deny)
+	if s.Beyond = max(0, len(s.Deny)-MaxExecNamespaces); s.Beyond > 0 {
+		audit = append(audit, s.Deny[MaxExecNamespaces:]...)
+		s.Deny = s.Deny[:MaxExecNamespaces:MaxExecNamespaces]
 	}
-	slices.Sort(s.Deny.Names)
-	slices.Sort(s.Audit.Names)
+	if len(audit) > MaxExecNamespaces {
+		s.Audit.All = true
+		return s
+	}
+	slices.Sort(audit)
+	s.Audit.Names = audit
 	return s
-}
-
-func (n *Namespaces) add(namespace string) {
-	switch {
-	case n.All:
-	case len(n.Names) == MaxExecNamespaces:
-		n.All, n.Names = true, nil
-	default:
-		n.Names = append(n.Names, namespace)
-	}
 }
 
 // StricterExec is the stricter of two policies. What is not set is Audit, as by default.
@@ -93,11 +94,11 @@ func StricterExec(a, b v1alpha1.ExecPolicy) v1alpha1.ExecPolicy {
 func ValidatingExec(s Settings, scope ExecScope, caBundle []byte) []admissionregistrationv1.ValidatingWebhook {
 	var webhooks []admissionregistrationv1.ValidatingWebhook
 	deny := s.exempting(scope.Deny)
-	if !deny.none() {
-		webhooks = append(webhooks, s.execWebhook(DenyExec, s.DenyExecPath, caBundle, admissionregistrationv1.Fail, denyExecTimeout, s.namespacesSelector(deny, nil)))
+	if len(deny) > 0 {
+		webhooks = append(webhooks, s.execWebhook(DenyExec, s.DenyExecPath, caBundle, admissionregistrationv1.Fail, denyExecTimeout, namespacesNamed(metav1.LabelSelectorOpIn, deny)))
 	}
-	if audit := s.exempting(scope.Audit); !audit.none() {
-		webhooks = append(webhooks, s.execWebhook(AuditExec, s.AuditExecPath, caBundle, admissionregistrationv1.Ignore, auditExecTimeout, s.namespacesSelector(audit, deny.Names)))
+	if audit := (Namespaces{All: scope.Audit.All, Names: s.exempting(scope.Audit.Names)}); !audit.none() {
+		webhooks = append(webhooks, s.execWebhook(AuditExec, s.AuditExecPath, caBundle, admissionregistrationv1.Ignore, auditExecTimeout, s.namespacesSelector(audit, deny)))
 	}
 	return webhooks
 }
@@ -124,9 +125,9 @@ func (s Settings) execWebhook(name, path string, caBundle []byte, failure admiss
 }
 
 // exempting leaves out the exempt ones of the names.
-func (s Settings) exempting(n Namespaces) Namespaces {
+func (s Settings) exempting(names []string) []string {
 	exempt := s.exempt()
-	return Namespaces{All: n.All, Names: slices.DeleteFunc(slices.Clone(n.Names), func(name string) bool { return slices.Contains(exempt, name) })}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(exempt, name) })
 }
 
 // namespacesSelector selects the namespaces by the label that nobody but the API server sets, and leaves out others.

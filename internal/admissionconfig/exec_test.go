@@ -8,7 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
@@ -16,7 +18,7 @@ import (
 func manyNamespaces(n int, policy v1alpha1.ExecPolicy) map[string]v1alpha1.ExecPolicy {
 	all := map[string]v1alpha1.ExecPolicy{}
 	for i := range n {
-		all[fmt.Sprintf("%s-%04d", policy, i)] = policy
+		all[fmt.Sprintf("%s-%05d", policy, i)] = policy
 	}
 	return all
 }
@@ -28,24 +30,67 @@ func with(all map[string]v1alpha1.ExecPolicy, more map[string]v1alpha1.ExecPolic
 
 // TestExecScope says which namespaces are sent where, by the strictest policy of each.
 func TestExecScope(t *testing.T) {
+	names := func(n int, policy v1alpha1.ExecPolicy) []string {
+		return slices.Sorted(maps.Keys(manyNamespaces(n, policy)))
+	}
+	one := func(policy v1alpha1.ExecPolicy) map[string]v1alpha1.ExecPolicy {
+		return map[string]v1alpha1.ExecPolicy{"a": policy}
+	}
 	for name, test := range map[string]struct {
 		policies map[string]v1alpha1.ExecPolicy
 		want     ExecScope
 	}{
-		"none":          {nil, ExecScope{}},
-		"allowed":       {map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecAllow}, ExecScope{}},
-		"one of each":   {map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecDeny, "b": v1alpha1.ExecAudit, "c": ""}, ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{Names: []string{"b", "c"}}}},
-		"too many":      {with(manyNamespaces(MaxExecNamespaces+1, v1alpha1.ExecAudit), map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecDeny}), ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{All: true}}},
-		"far too many":  {with(manyNamespaces(MaxExecNamespaces+1, v1alpha1.ExecDeny), map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecAudit}), ExecScope{Deny: Namespaces{All: true}}},
-		"just not many": {manyNamespaces(MaxExecNamespaces, v1alpha1.ExecDeny), ExecScope{Deny: Namespaces{Names: slices.Sorted(maps.Keys(manyNamespaces(MaxExecNamespaces, v1alpha1.ExecDeny)))}}},
+		"none":        {nil, ExecScope{}},
+		"allowed":     {one(v1alpha1.ExecAllow), ExecScope{}},
+		"one of each": {map[string]v1alpha1.ExecPolicy{"a": v1alpha1.ExecDeny, "b": v1alpha1.ExecAudit, "c": ""}, ExecScope{Deny: []string{"a"}, Audit: Namespaces{Names: []string{"b", "c"}}}},
+		"as many to record as are named": {with(manyNamespaces(MaxExecNamespaces, v1alpha1.ExecAudit), one(v1alpha1.ExecDeny)),
+			ExecScope{Deny: []string{"a"}, Audit: Namespaces{Names: names(MaxExecNamespaces, v1alpha1.ExecAudit)}}},
+		"too many to record": {with(manyNamespaces(MaxExecNamespaces+1, v1alpha1.ExecAudit), one(v1alpha1.ExecDeny)), ExecScope{Deny: []string{"a"}, Audit: Namespaces{All: true}}},
+		"too many to deny": {with(manyNamespaces(MaxExecNamespaces+1, v1alpha1.ExecDeny), one(v1alpha1.ExecAudit)),
+			ExecScope{Deny: names(MaxExecNamespaces, v1alpha1.ExecDeny), Audit: Namespaces{Names: []string{"Deny-10000", "a"}}, Beyond: 1}},
+		"far too many to deny": {with(manyNamespaces(3*MaxExecNamespaces, v1alpha1.ExecDeny), one(v1alpha1.ExecAudit)),
+			ExecScope{Deny: names(3*MaxExecNamespaces, v1alpha1.ExecDeny)[:MaxExecNamespaces], Audit: Namespaces{All: true}, Beyond: 2 * MaxExecNamespaces}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, NewExecScope(maps.All(test.policies))); diff != "" {
-				t.Errorf("wanted (-), got (+):\n%s", diff)
+				t.Errorf("wanted (-), got (+):\n%s", clipped(diff))
 			}
 		})
 	}
 }
+
+// TestExecNeverBlocksOthers: however many namespaces have interactive access denied, whoever is kept out by an outage is in
+// one of them, and up to the bound all of them are.
+func TestExecNeverBlocksOthers(t *testing.T) {
+	for _, n := range []int{1, 999, 1000, 1001, 2500, MaxExecNamespaces, MaxExecNamespaces + 1} {
+		policies := with(manyNamespaces(n, v1alpha1.ExecDeny), map[string]v1alpha1.ExecPolicy{"audited": v1alpha1.ExecAudit, "open": v1alpha1.ExecAllow})
+		blocked := map[string]bool{}
+		for _, w := range ValidatingExec(settings, NewExecScope(maps.All(policies)), []byte("ca")) {
+			if *w.FailurePolicy != admissionregistrationv1.Fail {
+				continue
+			}
+			selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for namespace := range with(maps.Clone(policies), map[string]v1alpha1.ExecPolicy{"unknown": "", "kube-system": ""}) {
+				if selector.Matches(labels.Set{corev1.LabelMetadataName: namespace}) {
+					blocked[namespace] = true
+				}
+			}
+		}
+		for namespace := range blocked {
+			if policies[namespace] != v1alpha1.ExecDeny {
+				t.Errorf("%d namespaces: an outage keeps people out of %s", n, namespace)
+			}
+		}
+		if want := min(n, MaxExecNamespaces); len(blocked) != want {
+			t.Errorf("%d namespaces: an outage keeps people out of %d, want %d", n, len(blocked), want)
+		}
+	}
+}
+
+func clipped(diff string) string { return diff[:min(len(diff), 2000)] }
 
 func TestStricterExec(t *testing.T) {
 	order := []v1alpha1.ExecPolicy{v1alpha1.ExecAllow, v1alpha1.ExecAudit, v1alpha1.ExecDeny}
@@ -82,12 +127,11 @@ func TestValidatingExec(t *testing.T) {
 		want  []part
 	}{
 		"none":           {ExecScope{}, nil},
-		"deny":           {ExecScope{Deny: Namespaces{Names: []string{"a"}}}, []part{in(deny, "a")}},
-		"both":           {ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{Names: []string{"b"}}}, []part{in(deny, "a"), in(audit, "b")}},
-		"exempt alone":   {ExecScope{Deny: Namespaces{Names: []string{"kube-system"}}, Audit: Namespaces{Names: []string{"monitoring"}}}, nil},
-		"exempt among":   {ExecScope{Deny: Namespaces{Names: []string{"a", "kube-system"}}}, []part{in(deny, "a")}},
-		"audit for all":  {ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{All: true}}, []part{in(deny, "a"), allBut(audit, append(slices.Clone(exempt), "a")...)}},
-		"denied for all": {ExecScope{Deny: Namespaces{All: true}}, []part{allBut(deny, exempt...)}},
+		"deny":           {ExecScope{Deny: []string{"a"}}, []part{in(deny, "a")}},
+		"both":           {ExecScope{Deny: []string{"a"}, Audit: Namespaces{Names: []string{"b"}}}, []part{in(deny, "a"), in(audit, "b")}},
+		"exempt alone":   {ExecScope{Deny: []string{"kube-system"}, Audit: Namespaces{Names: []string{"monitoring"}}}, nil},
+		"exempt among":   {ExecScope{Deny: []string{"a", "kube-system"}}, []part{in(deny, "a")}},
+		"audit for all":  {ExecScope{Deny: []string{"a"}, Audit: Namespaces{All: true}}, []part{in(deny, "a"), allBut(audit, append(slices.Clone(exempt), "a")...)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []part
@@ -119,7 +163,7 @@ func TestValidatingExec(t *testing.T) {
 
 // TestSameExec: what API servers set by default is set, and the order says nothing.
 func TestSameExec(t *testing.T) {
-	want := ValidatingExec(settings, ExecScope{Deny: Namespaces{Names: []string{"a"}}, Audit: Namespaces{Names: []string{"b"}}}, []byte("ca"))
+	want := ValidatingExec(settings, ExecScope{Deny: []string{"a"}, Audit: Namespaces{Names: []string{"b"}}}, []byte("ca"))
 	live := []admissionregistrationv1.ValidatingWebhook{want[1], {Name: "of.others.example"}, want[0]}
 	if !SameValidating(live, want) {
 		t.Error("the same webhooks in another order count as others")

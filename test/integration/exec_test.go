@@ -2,15 +2,18 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/types"
 	"github.com/prometheus/client_golang/prometheus"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +32,7 @@ import (
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/controllers"
+	"modelrights.dev/modelrights/internal/admissionconfig"
 	"modelrights.dev/modelrights/internal/audit"
 	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/seatbook"
@@ -244,6 +248,42 @@ var _ = Describe("Interactive access to pods that hold a key", Ordered, Continue
 			for _, namespace := range []string{recorded, open, none, "kube-system"} {
 				Expect(exec(ctx, namespace, pod)).To(beConnected(), namespace)
 				Expect(attach(ctx, namespace, pod)).To(beConnected(), namespace)
+			}
+		}
+	})
+
+	It("while the operator is away, is refused where a licence says Deny alone, in however many namespaces that is", func(ctx SpecContext) {
+		settings := operatorSettings()
+		settings.DenyExecPath, settings.AuditExecPath = webhooks.DenyExecPath(pathSecret), webhooks.AuditExecPath(pathSecret)
+		for _, size := range []struct{ denied, audited int }{
+			{1000, 1}, {1001, 1}, {2500, 2500}, {admissionconfig.MaxExecNamespaces, admissionconfig.MaxExecNamespaces},
+			{admissionconfig.MaxExecNamespaces + 100, admissionconfig.MaxExecNamespaces},
+		} {
+			By(fmt.Sprintf("%d namespaces with Deny, %d with Audit", size.denied, size.audited))
+			scope := admissionconfig.NewExecScope(func(yield func(string, v1alpha1.ExecPolicy) bool) {
+				// Names as long as they can be, with those of the pods among them: of the former, the last are beyond the bound.
+				for policy, n := range map[v1alpha1.ExecPolicy]int{v1alpha1.ExecDeny: size.denied, v1alpha1.ExecAudit: size.audited} {
+					for i := range n - 1 {
+						if !yield(fmt.Sprintf("tenants-%s-%058d", strings.ToLower(string(policy)), i)[:63], policy) {
+							return
+						}
+					}
+				}
+				_ = yield(strict, v1alpha1.ExecDeny) && yield(recorded, v1alpha1.ExecAudit)
+			})
+			for _, ca := range [][]byte{env.WebhookInstallOptions.LocalServingCAData, append(env.WebhookInstallOptions.LocalServingCAData, '\n')} {
+				want := admissionconfig.ValidatingExec(settings, scope, ca)
+				apply, err := admissionconfig.ValidatingApply(admissionconfig.Exec, want)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(c.Apply(ctx, apply, client.FieldOwner("modelrights-operator"), client.ForceOwnership)).To(Succeed())
+				live := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+				Expect(c.Get(ctx, client.ObjectKey{Name: admissionconfig.Exec}, live)).To(Succeed())
+				Expect(admissionconfig.SameValidating(live.Webhooks, want)).To(BeTrueBecause("nothing is lost, and nothing is left over"))
+			}
+			Eventually(func() error { return exec(ctx, strict, "holder") }).WithContext(ctx).WithTimeout(20 * time.Second).
+				Should(MatchError(ContainSubstring("deny.exec.modelrights.dev")))
+			for _, namespace := range []string{recorded, open, none, "kube-system"} {
+				Eventually(func() error { return exec(ctx, namespace, "holder") }).WithContext(ctx).WithTimeout(20*time.Second).Should(beConnected(), namespace)
 			}
 		}
 	})
