@@ -211,8 +211,7 @@ var _ = Describe("Interactive access to pods that hold a key", Ordered, Continue
 	})
 
 	It("passes where licences record it, and is told", func(ctx SpecContext) {
-		Eventually(func() []audit.Entry { _ = exec(ctx, recorded, "holder"); return entries(recorded) }).WithContext(ctx).
-			Should(ContainElement(And(HaveField("Type", audit.Exec), HaveField("Reason", v1alpha1.ReasonExecIntoKeyHolder), HaveField("License.Name", "acme-recorded"))))
+		Eventually(func() []audit.Entry { _ = exec(ctx, recorded, "holder"); return entries(recorded) }).WithContext(ctx).Should(ContainElement(And(HaveField("Type", audit.Exec), HaveField("Reason", v1alpha1.ReasonExecIntoKeyHolder), HaveField("License.Name", "acme-recorded"))))
 		Expect(exec(ctx, recorded, "holder")).To(beConnected())
 		Expect(attach(ctx, recorded, "holder")).To(beConnected())
 		Expect(debug(ctx, recorded, "holder")).To(Succeed())
@@ -280,10 +279,9 @@ var _ = Describe("Interactive access to pods that hold a key", Ordered, Continue
 				Expect(c.Get(ctx, client.ObjectKey{Name: admissionconfig.Exec}, live)).To(Succeed())
 				Expect(admissionconfig.SameValidating(live.Webhooks, want)).To(BeTrueBecause("nothing is lost, and nothing is left over"))
 			}
-			Eventually(func() error { return exec(ctx, strict, "holder") }).WithContext(ctx).WithTimeout(20 * time.Second).
-				Should(MatchError(ContainSubstring("deny.exec.modelrights.dev")))
+			Eventually(func() error { return exec(ctx, strict, "holder") }).WithContext(ctx).Should(MatchError(ContainSubstring("deny.exec.modelrights.dev")))
 			for _, namespace := range []string{recorded, open, none, "kube-system"} {
-				Eventually(func() error { return exec(ctx, namespace, "holder") }).WithContext(ctx).WithTimeout(20*time.Second).Should(beConnected(), namespace)
+				Eventually(func() error { return exec(ctx, namespace, "holder") }).WithContext(ctx).Should(beConnected(), namespace)
 			}
 		}
 	})
