@@ -61,8 +61,11 @@ func (m mutant) selection() []string {
 	if m.Run != "" {
 		return []string{m.packagePath(), "-run", m.Run}
 	}
-	return []string{m.packagePath(), "-ginkgo.focus", m.Focus}
+	return []string{m.packagePath(), runSpecs, m.Focus}
 }
+
+// runSpecs selects specs as -run does tests.
+const runSpecs = "-ginkgo.focus"
 
 // overlay writes the changed file, and says to the go command where it is.
 func (r *runner) overlay(m mutant) (string, error) {
@@ -97,9 +100,19 @@ func (r *runner) overlay(m mutant) (string, error) {
 var errRed = errors.New("tests failed")
 
 var (
-	failed  = regexp.MustCompile(`(?m)^\s*--- FAIL|\[FAIL\]|^FAIL`)
-	ranSome = regexp.MustCompile(`Ran [1-9][0-9]* of|(?m)^\s*--- (PASS|FAIL)`)
+	failed   = regexp.MustCompile(`(?m)^\s*--- FAIL|\[FAIL\]|^FAIL`)
+	ranTests = regexp.MustCompile(`(?m)^\s*--- (PASS|FAIL)`)
+	ranSpecs = regexp.MustCompile(`Ran [1-9][0-9]* of`)
 )
+
+// ran says whether any of the selected tests ran. With Ginkgo that one Go test ran says nothing: it runs all specs, and
+// where the API server does not start, it fails without any.
+func ran(out string, selection []string) bool {
+	if selection[1] == runSpecs {
+		return ranSpecs.MatchString(out)
+	}
+	return ranTests.MatchString(out)
+}
 
 // passes returns nil where at least one test ran and all passed, errRed where one failed, and another error where none ran.
 func (r *runner) passes(ctx context.Context, overlay string, selection []string) error {
@@ -110,7 +123,7 @@ func (r *runner) passes(ctx context.Context, overlay string, selection []string)
 	args = append(args, selection[0])
 	out, err := r.goCommand(ctx, append(args, selection[1:]...)...)
 	switch {
-	case !ranSome.MatchString(out):
+	case !ran(out, selection):
 		return fmt.Errorf("no test ran: %s", lastLines(out))
 	case err == nil:
 		return nil
