@@ -24,6 +24,9 @@ const (
 	bookTimeout = 15 * time.Second
 	// viewLag is how long the view may take to show a seat that was written.
 	viewLag = 2 * time.Second
+	// groupGathers is how old the newest pod of a group is, whose pods do not say how many they are, when it starts with those
+	// that are there.
+	groupGathers = 2 * time.Second
 	// DefaultTellRate is how many waiting pods are told their place in a second.
 	DefaultTellRate = 20
 	// tellEvery is how often it is looked whom to tell.

@@ -138,16 +138,20 @@ func (q *SeatQueue) unseated(license string, ledger *seats.Ledger) []types.Names
 func (q *SeatQueue) queued(s *allocScene) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	groups := map[string]bool{}
+	groups := map[string]bool{} // whether they can be planned
 	for name := range s.licenses {
 		for _, p := range q.licenses[name] {
-			if p.group != "" {
-				groups[p.group] = true
+			if _, known := groups[p.group]; !known && p.group != "" {
+				groups[p.group] = q.whole(p.group, s) && !q.gathers(p.group, s.now)
 			}
 			if p.state != seatInQueue || p.partial || p.needs[0].license.Name != name && s.licenses[p.needs[0].license.Name] != nil {
 				continue // one of several licences is enough to find it by
 			}
 			if slices.ContainsFunc(p.needs, func(n seatNeed) bool { return s.licenses[n.license.Name] == nil }) {
+				continue
+			}
+			if p.group != "" && !groups[p.group] {
+				s.left = append(s.left, name)
 				continue
 			}
 			s.waiting = append(s.waiting, *p)
@@ -159,6 +163,31 @@ func (q *SeatQueue) queued(s *allocScene) {
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s.groups = append(s.groups, q.groupState(key))
 	}
+}
+
+// whole says whether all licences that the waiting pods of a group need are in the scene: a part of it would start alone.
+func (q *SeatQueue) whole(group string, s *allocScene) bool {
+	for _, p := range q.groups[group] {
+		if p.state == seatInQueue && slices.ContainsFunc(p.needs, func(n seatNeed) bool { return s.licenses[n.license.Name] == nil }) {
+			return false
+		}
+	}
+	return true
+}
+
+// gathers says whether more pods of a group are likely to come, so that those that are here do not start without them: its
+// pods do not say how many they are, none has begun, and the newest is young. Its age is not told where the clocks are far apart.
+func (q *SeatQueue) gathers(group string, now time.Time) bool {
+	var newest time.Time
+	for _, p := range q.groups[group] {
+		if p.groupSize > 0 || p.state == seatHeld || p.allocation != nil {
+			return false
+		}
+		if p.created.After(newest) {
+			newest = p.created
+		}
+	}
+	return now.Sub(newest).Abs() < groupGathers
 }
 
 // replaces lists the running pods of the same owner and another revision.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -128,6 +129,54 @@ func TestAllocatorResumes(t *testing.T) {
 				t.Errorf("%+v", p)
 			}
 		})
+	}
+}
+
+// TestGroupsAreNotParted: a group whose pods do not say how many they are waits for those that come a moment later, and one
+// whose pods need several licences is planned in all of them together.
+func TestGroupsAreNotParted(t *testing.T) {
+	other := chatLicense()
+	other.Name, other.UID = "code", "0b1c2d3e-0000-4000-8000-000000000300"
+	for name, test := range map[string]struct {
+		size, older int
+		lacks       bool
+		want        []string
+	}{
+		"young, of unknown size":                    {older: 3, want: nil},
+		"old, of unknown size":                      {older: 4, want: []string{"llm-1", "llm-2"}},
+		"young, of known size":                      {size: 2, older: 3, want: []string{"llm-1", "llm-2"}},
+		"of two licences, of which one is left out": {size: 2, older: 4, lacks: true, want: nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, "2")
+			s.Clock = clocktesting.NewFakePassiveClock(noon.Add(time.Duration(test.older) * time.Second))
+			for n := 1; n <= 2; n++ {
+				pod := s.pod(n, seatInQueue)
+				p := queuedAs(pod, seatInQueue, []seatNeed{{license: s.license, grant: s.grant}})
+				if p.group, p.groupSize = "ml/g", test.size; test.lacks && n == 2 {
+					p.needs = []seatNeed{{license: other, grant: s.grant}}
+				}
+				s.Queue.drop(p.name)
+				s.Queue.put(p)
+			}
+			got := s.rounds(t)
+			slices.Sort(got)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("started %v, want %v", got, test.want)
+			}
+		})
+	}
+	s := newScene(t, "2")
+	for n, license := range map[int]*v1alpha1.ModelLicense{1: s.license, 2: other} {
+		p := queuedAs(s.pod(n, seatInQueue), seatInQueue, []seatNeed{{license: license, grant: s.grant}})
+		p.group = "ml/g"
+		s.Queue.drop(p.name)
+		s.Queue.put(p)
+	}
+	s.Queue.takeChanged()
+	s.Queue.touch("chat")
+	if got := s.Queue.takeChanged(); !slices.Equal(got, []string{"chat", "code"}) {
+		t.Errorf("planned together: %v", got)
 	}
 }
 

@@ -182,7 +182,7 @@ func (q *SeatQueue) filled() {
 	}
 }
 
-// takeChanged returns the licences that ask for a look, and all that are tied to them by pods that wait for both.
+// takeChanged returns the licences that ask for a look, and all that are tied to them by pods, or groups, that wait for both.
 func (q *SeatQueue) takeChanged() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -191,17 +191,30 @@ func (q *SeatQueue) takeChanged() []string {
 	}
 	all, open := q.changed, slices.Collect(maps.Keys(q.changed))
 	q.changed = map[string]bool{}
+	tie := func(p *queuedPod) {
+		for _, n := range p.needs {
+			if !all[n.license.Name] {
+				all[n.license.Name] = true
+				open = append(open, n.license.Name)
+			}
+		}
+	}
+	groups := map[string]bool{}
 	for len(open) > 0 {
 		license := open[len(open)-1]
 		open = open[:len(open)-1]
 		for _, p := range q.licenses[license] {
-			if len(p.needs) < 2 || p.state != seatInQueue {
+			if p.state != seatInQueue {
 				continue
 			}
-			for _, n := range p.needs {
-				if !all[n.license.Name] {
-					all[n.license.Name] = true
-					open = append(open, n.license.Name)
+			tie(p)
+			if p.group == "" || groups[p.group] {
+				continue
+			}
+			groups[p.group] = true
+			for _, member := range q.groups[p.group] {
+				if member.state == seatInQueue {
+					tie(member)
 				}
 			}
 		}

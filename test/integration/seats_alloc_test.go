@@ -296,6 +296,8 @@ var _ = Describe("Seats", Ordered, ContinueOnFailure, func() {
 			To(Equal([]corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{host}}}))
 	}, SpecTimeout(specTimeout))
 
+	Context("of groups", func() { groupSpecs(&w) })
+
 	It("hold while the API server is started again under load", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(5))
 		w.guard(team, licenses[0], 5)
