@@ -97,7 +97,7 @@ func (p *ControlPlane) Profile(ctx context.Context, query string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	content, err := Get(ctx, c, p.Config.Host+"/debug/pprof/"+query)
+	content, err := Get(ctx, c, strings.TrimSuffix(p.Config.Host, "/")+"/debug/pprof/"+query)
 	if err != nil {
 		return nil, fmt.Errorf("profile of the API server: %w", err)
 	}
