@@ -282,6 +282,7 @@ func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now clock.
 			MutatePodsPath: webhooks.MutatePodsPath(secret), ValidatePodsPath: webhooks.ValidatePodsPath(secret),
 			ValidateWorkloadsPath: webhooks.ValidateWorkloadsPath(secret),
 			ExemptNamespaces:      append([]string{o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
+			Operator:              o.user(),
 		},
 	}
 	if err := configurations.SetupWithManager(mgr); err != nil {

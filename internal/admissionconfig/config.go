@@ -48,6 +48,9 @@ const (
 
 // Settings are what stays the same while an operator runs.
 type Settings struct {
+	// Operator is the user name of the operator's service account, which removes the scheduling gates of pods. Empty: its
+	// updates are sent like anybody's.
+	Operator string
 	// ServiceNamespace and ServiceName are the Service of the webhooks, at port 443.
 	ServiceNamespace, ServiceName string
 	// MutatePodsPath, ValidatePodsPath and ValidateWorkloadsPath are where they answer, DenyExecPath and AuditExecPath where
@@ -106,7 +109,7 @@ func ValidatingPods(s Settings, state State) []admissionregistrationv1.Validatin
 		SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNoneOnDryRun),
 		TimeoutSeconds:          ptr.To[int32](podTimeout),
 		AdmissionReviewVersions: []string{"v1"},
-		MatchConditions:         podConditions(state.Filter),
+		MatchConditions:         append(podConditions(state.Filter), s.notOurStep()...),
 	}}
 }
 
@@ -178,6 +181,24 @@ func podConditions(f prefilter.Filter) []admissionregistrationv1.MatchCondition 
 	}, {
 		Name:       FilterCondition,
 		Expression: f.Expression(),
+	}}
+}
+
+// notOurStep keeps the operator from asking itself, once for each pod that it lets go: what it changes beside containers
+// and volumes, its scheduling gate above all, is its own to change. Where another webhook changes an image on the way, the
+// update is sent.
+func (s Settings) notOurStep() []admissionregistrationv1.MatchCondition {
+	if s.Operator == "" {
+		return nil
+	}
+	changed := make([]string, 0, 4)
+	for _, list := range []string{"containers", "initContainers", "ephemeralContainers", "volumes"} {
+		changed = append(changed, fmt.Sprintf("object.spec.?%[1]s.orValue([]) != oldObject.spec.?%[1]s.orValue([])", list))
+	}
+	return []admissionregistrationv1.MatchCondition{{
+		Name: "not-a-step-of-the-operator",
+		Expression: fmt.Sprintf("request.operation != 'UPDATE' || !has(request.userInfo.username) || request.userInfo.username != '%s' || has(request.subResource) || %s",
+			s.Operator, strings.Join(changed, " || ")),
 	}}
 }
 

@@ -84,6 +84,7 @@ func startAdmission(ctx context.Context) *admission {
 // operatorSettings are those of an operator in the namespaces of config/.
 func operatorSettings() admissionconfig.Settings {
 	return admissionconfig.Settings{
+		Operator:         operatorAccount,
 		ServiceNamespace: operatorNamespace, ServiceName: "modelrights-webhook",
 		MutatePodsPath: webhooks.MutatePodsPath(pathSecret), ValidatePodsPath: webhooks.ValidatePodsPath(pathSecret),
 		ValidateWorkloadsPath: webhooks.ValidateWorkloadsPath(pathSecret), ExemptNamespaces: []string{operatorNamespace, nodeNamespace},
