@@ -13,6 +13,7 @@ func TestDue(t *testing.T) {
 	at := func(ms int) time.Time { return noon.Add(time.Duration(ms) * time.Millisecond) }
 	for name, test := range map[string]struct {
 		lastWrite, lastSize   int // ms after noon, entries
+		fresh                 int // how many of the spare records are left
 		conflict              int // ms after noon
 		oldest, count         int // ms after noon when the first of the waiting came, how many
 		reserved              bool
@@ -25,6 +26,8 @@ func TestDue(t *testing.T) {
 		"the first release of all":                 {lastWrite: -1e9, oldest: 0, count: 1, reserved: true, due: 2},
 		"the first after a quiet time":             {lastWrite: -201, oldest: 0, count: 1, due: 2},
 		"one soon after the last record":           {lastWrite: -50, oldest: 0, count: 1, due: 150},
+		"one soon after a few records":             {lastWrite: -50, fresh: 1, oldest: 0, count: 1, due: 2},
+		"one soon after the first of all":          {lastWrite: -1, fresh: spare - 1, oldest: 0, count: 1, due: 2},
 		"one that came while a record was written": {lastWrite: 90, oldest: 0, count: 5, due: 200},
 		"one long before the end of a slow write":  {lastWrite: 900, oldest: 0, count: 5, now: 900, due: 200},
 		"a full record":                            {lastWrite: 0, lastSize: 1, oldest: 0, count: MaxRecordEntries, atOnce: true},
@@ -38,7 +41,12 @@ func TestDue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			clock := clocktesting.NewFakeClock(at(test.oldest))
 			l := newLog(t, newClient(t), func(o *Options) { o.Linger, o.Clock = linger, clock })
-			l.lastWrite, l.lastCommit, l.lastSize = at(test.lastWrite), at(test.lastWrite), test.lastSize
+			clock.SetTime(at(test.lastWrite))
+			for range spare - test.fresh {
+				l.settle()
+			}
+			clock.SetTime(at(test.oldest))
+			l.lastCommit, l.lastSize = at(test.lastWrite), test.lastSize
 			if test.conflict != 0 {
 				l.lastConflict = at(test.conflict)
 			}
@@ -64,5 +72,33 @@ func TestDue(t *testing.T) {
 				t.Errorf("due %v, %t; want %v", due.Sub(noon), ok, want.Sub(noon))
 			}
 		})
+	}
+}
+
+// TestRecordsUnderLoad: a few records go at once, then no more than one each Linger, until it has been quiet.
+func TestRecordsUnderLoad(t *testing.T) {
+	const linger, step = 200 * time.Millisecond, 20 * time.Millisecond
+	clock := clocktesting.NewFakeClock(noon)
+	l := newLog(t, newClient(t), func(o *Options) { o.Linger, o.Clock = linger, clock })
+	written := func(d time.Duration) (records int) {
+		for end := clock.Now().Add(d); clock.Now().Before(end); clock.Step(step) {
+			l.Submit(Entry{Type: GrantChanged})
+			if due, ok := l.due(); ok && !due.After(clock.Now().Add(gather)) {
+				takeBatch(l.reserved, l.ordinary)
+				l.settle()
+				records++
+			}
+		}
+		return records
+	}
+	if n := written(2 * time.Second); n < 2000/200 || n > 2000/200+spare {
+		t.Errorf("%d records in two seconds, want one each %v and %d at once", n, linger, spare)
+	}
+	if n := written(2 * time.Second); n > 2000/200 {
+		t.Errorf("%d records in the next two seconds", n)
+	}
+	clock.Step(spare * linger)
+	if n := written(spare * step); n != spare {
+		t.Errorf("%d records at once after a quiet time, want %d", n, spare)
 	}
 }

@@ -41,8 +41,8 @@ type Options struct {
 	Stamped func(time.Time)
 	// Logger is for faults. Default: none. No entry is ever logged.
 	Logger logr.Logger
-	// Linger is how long an entry waits for others to share a record with, if the last record was written within as long.
-	// The first after a quiet time does not wait. Default 200 ms.
+	// Linger is how long an entry waits for others to share a record with, where records were lately written more often than
+	// one in as long. The first few after a quiet time do not wait. Default 200 ms.
 	Linger time.Duration
 	// QueueSize bounds each of the two queues, in entries of at most MaxLeafBytes. Default 4096.
 	QueueSize int
@@ -81,10 +81,10 @@ type Log struct {
 	// lastConflict is when another writer was last in the way, and lastCommit when this one last succeeded. Only
 	// Start's goroutine uses them.
 	lastConflict, lastCommit time.Time
-	// lastWrite is when the last record was done with, committed or not, and lastSize how many entries it had. Only
-	// Start's goroutine uses them.
-	lastWrite time.Time
-	lastSize  int
+	// settled is until when the records written so far would have taken, had they been one each Linger: spare of them ahead
+	// at most. LastSize is how many entries the last one had, committed or not. Only Start's goroutine uses them.
+	settled  time.Time
+	lastSize int
 	// nextGap is when dropped entries may be reported again. Only Start's goroutine uses it.
 	nextGap time.Time
 }

@@ -55,12 +55,15 @@ const (
 	// gather is how long the first entry after a quiet time waits for others of the same moment, as the several reasons of
 	// one denial.
 	gather = 2 * time.Millisecond
+	// spare is how many records are written without lingering after a quiet time: as many as a pod's start and its
+	// predecessor's end need. Under load it is one each Linger, as without.
+	spare = 4
 	// burst is how many entries are enough for a record of their own when the last one had no more.
 	burst = 32
 )
 
 // due is when the next record is to be written, and false if there is nothing to write. After a quiet time that is at
-// once; else when the oldest entry, or the log since its last record, has lingered. A full record does not wait, nor one
+// once; else when the oldest entry, or the log since its last records, has lingered. A full record does not wait, nor one
 // with as many entries as the last, since whoever waited for those has come back.
 //
 // While other replicas write, too, this one lets them have a turn between two such records: who has just written knows
@@ -80,7 +83,7 @@ func (l *Log) due() (time.Time, bool) {
 	case !anyReserved || anyOrdinary && ordinary.Before(reserved):
 		oldest = ordinary
 	}
-	lingered, quiet := oldest.Add(l.options.Linger), l.lastWrite.Add(l.options.Linger)
+	lingered, quiet := oldest.Add(l.options.Linger), l.settled.Add(-(spare-1)*l.options.Linger)
 	if atOnce := oldest.Add(min(gather, l.options.Linger)); quiet.Before(atOnce) {
 		return atOnce, true
 	}
@@ -123,7 +126,8 @@ func (l *Log) write(ctx context.Context) bool {
 		return false
 	}
 	first, err := l.commit(ctx, b)
-	l.lastWrite, l.lastSize = l.options.Clock.Now(), len(b.items)
+	l.lastSize = len(b.items)
+	l.settle()
 	if err != nil {
 		l.options.Logger.Error(err, "Audit entries were not written", "entries", len(b.items))
 		for _, i := range b.items {
@@ -146,6 +150,18 @@ func (l *Log) write(ctx context.Context) bool {
 	}
 	b.finish(first, nil)
 	return true
+}
+
+// settle counts a record that was written just now.
+func (l *Log) settle() {
+	now := l.options.Clock.Now()
+	if l.settled.Before(now) {
+		l.settled = now
+	}
+	l.settled = l.settled.Add(l.options.Linger)
+	if most := now.Add(spare * l.options.Linger); l.settled.After(most) {
+		l.settled = most
+	}
 }
 
 func (l *Log) gauge() {
