@@ -29,7 +29,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"modelrights.dev/modelrights/controllers"
@@ -58,7 +57,6 @@ func (steeredClock) NewTicker(time.Duration) clock.Ticker {
 // and a node (by a copy of the ConfigMap that it refreshes late) call them all the while. Time is the fake clock's.
 type certificateWorld struct {
 	client   client.Client
-	env      *envtest.Environment
 	clock    steeredClock
 	policy   servingcert.Policy
 	external bool
@@ -84,16 +82,14 @@ type certificateReplica struct {
 func newCertificateWorld(ctx context.Context, external bool) *certificateWorld {
 	GinkgoHelper()
 	w := &certificateWorld{
-		env: &envtest.Environment{}, external: external,
+		client: k8sClient, external: external,
 		clock:  steeredClock{clocktesting.NewFakeClock(time.Now().Truncate(time.Second))},
 		policy: servingcert.DefaultPolicy(servingcert.Names{Namespace: operatorNamespace, Services: []string{webhookName, keyServiceName}}),
 	}
-	startEnvironment(w.env)
-	DeferCleanup(w.env.Stop)
-	w.client = clientOf(w.env.Config)
 	for _, namespace := range []string{operatorNamespace, nodeNamespace} {
-		Expect(w.client.Create(ctx, builders.Namespace(namespace).Obj())).To(Succeed())
+		Expect(client.IgnoreAlreadyExists(w.client.Create(ctx, builders.Namespace(namespace).Obj()))).To(Succeed())
 	}
+	DeferCleanup(w.clear)
 	Expect(w.client.Create(ctx, &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: webhookObject},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
@@ -107,10 +103,24 @@ func newCertificateWorld(ctx context.Context, external bool) *certificateWorld {
 	return w
 }
 
+// clear removes what the spec leaves on the API server that specs share.
+func (w *certificateWorld) clear(ctx context.Context) {
+	GinkgoHelper()
+	leftovers := []client.Object{&admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: webhookObject}}}
+	for _, namespace := range []string{operatorNamespace, nodeNamespace} {
+		leftovers = append(leftovers,
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: servingcert.SecretName}},
+			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: servingcert.BundleName}})
+	}
+	for _, o := range leftovers {
+		Expect(client.IgnoreNotFound(w.client.Delete(ctx, o))).To(Succeed())
+	}
+}
+
 // replica starts a replica. The first one leads.
 func (w *certificateWorld) replica(ctx context.Context) *certificateReplica {
 	GinkgoHelper()
-	mgr, err := ctrl.NewManager(w.env.Config, ctrl.Options{
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme: testScheme, Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,13 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/controllers"
@@ -35,27 +28,17 @@ import (
 // revocationWorld is an API server without webhooks and kubelets, and operators that admit pods, give them seats and revoke
 // them. Specs bind pods to nodes, and say of keys what node drivers would.
 type revocationWorld struct {
-	foundWorld
+	operatorWorld
 	book *seatbook.Book
 	spec int
 }
 
 func newRevocationWorld(ctx context.Context) *revocationWorld {
 	GinkgoHelper()
-	env := &envtest.Environment{}
-	w := &revocationWorld{foundWorld: foundWorld{config: startEnvironment(env)}}
-	DeferCleanup(env.Stop)
-	DeferCleanup(func() {
-		for _, stop := range w.stops {
-			stop()
-		}
-	})
-	w.config.QPS = -1
-	var err error
-	w.client, err = client.New(w.config, client.Options{Scheme: testScheme})
-	Expect(err).NotTo(HaveOccurred())
+	w := &revocationWorld{operatorWorld: newOperatorWorld(ctx)}
+	DeferCleanup(w.stopAll)
 	w.book = seatbook.New(seatbook.Options{Client: w.client, Reader: w.client})
-	w.create(ctx, builders.Namespace(operatorNamespace).Obj(), node("n1", "eu"), node("n2", "us"))
+	w.create(ctx, node("n1", "eu"), node("n2", "us"))
 	return w
 }
 
@@ -73,52 +56,18 @@ func (noKeys) Fetch(context.Context, *v1alpha1.ModelLicense, string) (keys.Mater
 // start runs an operator until stop is called. Rights may be replaced.
 func (w *revocationWorld) start(ctx context.Context, identity string, replace ...func(*rights.Store) controllers.Snapshots) (stop func()) {
 	GinkgoHelper()
-	mgr, err := ctrl.NewManager(w.config, ctrl.Options{
-		Scheme:     testScheme,
-		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Logger:     GinkgoLogr,
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}: {Transform: controllers.TrimPod}, &corev1.Node{}: {Transform: controllers.TrimNode}, &v1alpha1.ModelGrant{}: {Transform: controllers.TrimGrant},
-		}},
-	})
-	Expect(err).NotTo(HaveOccurred())
-	running, cancel := context.WithCancel(context.Background())
-	log, err := audit.New(audit.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Identity: identity})
-	Expect(err).NotTo(HaveOccurred())
-	Expect(mgr.Add(log)).To(Succeed())
-	store, err := rights.NewStore(nil, mgr.GetCache(), mgr.GetAPIReader())
-	Expect(err).NotTo(HaveOccurred())
-	waitForSync, err := store.Watch(running, mgr.GetCache())
-	Expect(err).NotTo(HaveOccurred())
-	var snapshots controllers.Snapshots = store
-	for _, f := range replace {
-		snapshots = f(store)
-	}
-	recorder, now := mgr.GetEventRecorder("modelrights-operator"), clock.RealClock{}
-	allocator := newAllocator(running, mgr, snapshots)
-	view, ok := allocator.Ledgers.(*seatbook.View)
-	Expect(ok).To(BeTrue())
-	Expect((&controllers.PodReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: snapshots, Audit: log, Events: recorder, Clock: now, Seats: allocator,
-	}).SetupWithManager(mgr)).To(Succeed())
-	Expect((&controllers.GrantReconciler{Client: mgr.GetClient(), Audit: log, Events: recorder, Clock: now}).SetupWithManager(running, mgr)).To(Succeed())
-	Expect((&controllers.LicenseReconciler{
-		Client: mgr.GetClient(), Keys: noKeys{}, Namespace: operatorNamespace, Audit: log, Events: recorder, Clock: now,
-	}).SetupWithManager(running, mgr)).To(Succeed())
-	Expect((&controllers.RevocationReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: snapshots, Ledgers: view, Audit: log, Events: recorder,
-		Clock: now, Timers: now, Protected: []string{"kube-system", operatorNamespace},
-	}).SetupWithManager(mgr)).To(Succeed())
-	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(running) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		Eventually(ended).Should(Receive(BeNil()))
-	})
-	w.stops = append(w.stops, stop)
-	Expect(waitForSync(ctx)).To(Succeed())
-	return stop
+	return w.run(ctx, identity, func(o *operatorParts) {
+		now := clock.RealClock{}
+		o.addPods()
+		o.addGrants(now)
+		Expect((&controllers.LicenseReconciler{
+			Client: o.GetClient(), Keys: noKeys{}, Namespace: operatorNamespace, Audit: o.log, Events: o.events, Clock: now,
+		}).SetupWithManager(o.running, o)).To(Succeed())
+		Expect((&controllers.RevocationReconciler{
+			Client: o.GetClient(), Live: o.GetAPIReader(), Rights: o.rights, Ledgers: o.ledgers, Audit: o.log, Events: o.events,
+			Clock: now, Timers: now, Protected: []string{"kube-system", operatorNamespace},
+		}).SetupWithManager(o)).To(Succeed())
+	}, replace...)
 }
 
 // brokenRights cannot be asked live while it is broken.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,20 +18,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/controllers"
-	"modelrights.dev/modelrights/internal/audit"
-	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/seats"
 	"modelrights.dev/modelrights/test/builders"
 )
@@ -40,8 +31,7 @@ import (
 // seatsWorld is an API server without webhooks and kubelets, and operators that take the seats of pods and end them. Pods
 // come with the gate that the webhook would have given them.
 type seatsWorld struct {
-	foundWorld
-	env *envtest.Environment
+	operatorWorld
 	// interrupt is what operators call at each step from now on.
 	interrupt atomic.Pointer[controllers.Interrupt]
 	count     int
@@ -49,71 +39,34 @@ type seatsWorld struct {
 
 func newSeatsWorld(ctx context.Context) *seatsWorld {
 	GinkgoHelper()
-	env := &envtest.Environment{}
-	// Directories that outlive the processes, so that these can be started again.
-	env.ControlPlane.GetAPIServer().CertDir = GinkgoT().TempDir()
-	env.ControlPlane.Etcd = &envtest.Etcd{DataDir: GinkgoT().TempDir()}
-	env.ControlPlane.GetAPIServer().Configure().Set("max-mutating-requests-inflight", "1000")
-	w := &seatsWorld{env: env}
-	w.config = startEnvironment(env)
-	DeferCleanup(env.Stop)
-	DeferCleanup(func() {
-		for _, stop := range w.stops {
-			stop()
-		}
-	})
-	w.config.QPS, w.config.Burst = 2000, 4000
-	w.client = clientOf(w.config)
-	Expect(w.client.Create(ctx, builders.Namespace(operatorNamespace).Obj())).To(Succeed())
+	w := &seatsWorld{operatorWorld: newOperatorWorld(ctx, func(env *envtest.Environment) {
+		// Directories that outlive the processes, so that these can be started again.
+		env.ControlPlane.GetAPIServer().CertDir = GinkgoT().TempDir()
+		env.ControlPlane.Etcd = &envtest.Etcd{DataDir: GinkgoT().TempDir()}
+		env.ControlPlane.GetAPIServer().Configure().Set("max-mutating-requests-inflight", "1000")
+	})}
+	DeferCleanup(w.stopAll)
 	return w
 }
 
-// lead runs an operator that believes to lead, until stop is called or ctx ends.
+// lead runs an operator that believes to lead, until stop is called or the specs are over.
 func (w *seatsWorld) lead(ctx context.Context, identity string) (stop func()) {
 	GinkgoHelper()
-	running, cancel := context.WithCancel(context.Background())
-	mgr, err := ctrl.NewManager(rest.CopyConfig(w.config), ctrl.Options{
-		Scheme:     testScheme,
-		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Logger:     GinkgoLogr,
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}: {Transform: controllers.TrimPod}, &corev1.Node{}: {Transform: controllers.TrimNode}, &v1alpha1.ModelGrant{}: {Transform: controllers.TrimGrant},
-		}},
-	})
-	Expect(err).NotTo(HaveOccurred())
-	log, err := audit.New(audit.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Identity: identity})
-	Expect(err).NotTo(HaveOccurred())
-	Expect(mgr.Add(log)).To(Succeed())
-	store, err := rights.NewStore([]string{"registry.example.com/governed/**"}, mgr.GetCache(), mgr.GetAPIReader())
-	Expect(err).NotTo(HaveOccurred())
-	waitForSync, err := store.Watch(running, mgr.GetCache())
-	Expect(err).NotTo(HaveOccurred())
-	allocator := newAllocator(running, mgr, store)
-	allocator.TellRate = 400
-	allocator.Interrupt = func(ctx context.Context, step controllers.SeatStep, pod types.NamespacedName) error {
-		if f := w.interrupt.Load(); f != nil {
-			return (*f)(ctx, step, pod)
+	return w.run(ctx, identity, func(o *operatorParts) {
+		o.allocator.TellRate = 400
+		o.allocator.Interrupt = func(ctx context.Context, step controllers.SeatStep, pod types.NamespacedName) error {
+			if f := w.interrupt.Load(); f != nil {
+				return (*f)(ctx, step, pod)
+			}
+			return nil
 		}
-		return nil
-	}
-	recorder, now := mgr.GetEventRecorder("modelrights-operator"), clock.RealClock{}
-	Expect((&controllers.PodReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Audit: log, Events: recorder, Clock: now, Seats: allocator,
-	}).SetupWithManager(mgr)).To(Succeed())
-	Expect((&controllers.SeatEndReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledgers: allocator.Ledgers, Book: allocator.Book,
-		Pods: controllers.NewSeatPods(now, allocator.Ledgers), Audit: log, Events: recorder, Clock: now,
-	}).SetupWithManager(running, mgr)).To(Succeed())
-	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(running) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		Eventually(ended).Should(Receive(BeNil()))
+		o.addPods()
+		now := clock.RealClock{}
+		Expect((&controllers.SeatEndReconciler{
+			Client: o.GetClient(), Live: o.GetAPIReader(), Ledgers: o.ledgers, Book: o.allocator.Book,
+			Pods: controllers.NewSeatPods(now, o.ledgers), Audit: o.log, Events: o.events, Clock: now,
+		}).SetupWithManager(o.running, o)).To(Succeed())
 	})
-	w.stops = append(w.stops, stop) // at the end of all specs, where a spec starts another
-	Expect(waitForSync(ctx)).To(Succeed())
-	return stop
 }
 
 // at has operators call f at each step, and nothing when the spec is over.
@@ -270,89 +223,4 @@ func (w *seatsWorld) killAPIServer() {
 	}
 	Expect(killed).To(Equal(1))
 	Eventually(server.Stop).Should(Succeed())
-}
-
-// watchman looks at each state of a ledger and of a namespace's pods, and notes where there are too many.
-type watchman struct {
-	mu      sync.Mutex
-	against []string
-	most    int
-}
-
-// guard watches that never more than limit pods hold a seat, and that no pod has lost its gate without one, until the spec
-// is over.
-func (w *seatsWorld) guard(namespace, license string, limit int) *watchman {
-	GinkgoHelper()
-	g := &watchman{}
-	running, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := 0; running.Err() == nil; i++ {
-			g.lookAt(running, w.client, namespace, license, limit, i%20 == 0)
-			select {
-			case <-running.Done():
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
-	}()
-	DeferCleanup(func() {
-		stop()
-		<-done
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		Expect(g.against).To(BeEmpty())
-	})
-	return g
-}
-
-// lookAt reads pods first: whoever has lost its gate by then is in the ledger that is read after it, unless it has ended.
-func (g *watchman) lookAt(ctx context.Context, c client.Client, namespace, license string, limit int, withPods bool) {
-	var started []corev1.Pod
-	if withPods {
-		var list corev1.PodList
-		if c.List(ctx, &list, client.InNamespace(namespace)) != nil {
-			return
-		}
-		started = slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool {
-			return waits(&pod) || over(&pod) || pod.DeletionTimestamp != nil || !uses(&pod, license)
-		})
-	}
-	var stored v1alpha1.ModelSeats
-	if c.Get(ctx, client.ObjectKey{Name: license}, &stored) != nil {
-		return
-	}
-	ledger, err := seats.Decode(&stored)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if err != nil {
-		g.against = append(g.against, err.Error())
-		return
-	}
-	g.most = max(g.most, ledger.Len())
-	if ledger.Len() > limit {
-		g.against = append(g.against, fmt.Sprintf("%d pods hold seats of %s", ledger.Len(), license))
-	}
-	if len(started) > limit {
-		g.against = append(g.against, fmt.Sprintf("%d pods of %s have started", len(started), license))
-	}
-	for i := range started {
-		if _, ok := ledger.Holder(started[i].UID); ok {
-			continue
-		}
-		var now corev1.Pod // it may have ended since
-		if c.Get(ctx, client.ObjectKeyFromObject(&started[i]), &now) == nil && now.UID == started[i].UID && !over(&now) && now.DeletionTimestamp == nil {
-			g.against = append(g.against, fmt.Sprintf("pod %s has started without a seat of %s", now.Name, license))
-		}
-	}
-}
-
-func uses(pod *corev1.Pod, license string) bool {
-	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Image == modelOf(license)+":1" })
-}
-
-func (g *watchman) peak() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.most
 }

@@ -13,15 +13,8 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
-	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/controllers"
@@ -34,12 +27,11 @@ import (
 // endWorld is an API server without kubelets, and the part of an operator that ends seats and tells of them. Specs take
 // the seats, and set the clock.
 type endWorld struct {
-	config *rest.Config
-	client client.Client
-	book   *seatbook.Book
-	clock  *clocktesting.FakePassiveClock
-	queue  *waitingSeats
-	stop   func()
+	operatorWorld
+	book  *seatbook.Book
+	clock *clocktesting.FakePassiveClock
+	queue *waitingSeats
+	stop  func()
 	// view and pods are what the operator that runs knows, passes how often it has looked at licences' seats.
 	view   *seatbook.View
 	pods   *controllers.SeatPods
@@ -98,60 +90,34 @@ func (w *waitingSeats) set(license string, grant seats.Grant, waiting controller
 
 func newEndWorld(ctx context.Context) *endWorld {
 	GinkgoHelper()
-	env := &envtest.Environment{}
 	w := &endWorld{
-		config: startEnvironment(env), clock: clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second)),
+		operatorWorld: newOperatorWorld(ctx), clock: clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second)),
 		queue: &waitingSeats{byLicense: map[string]map[seats.Grant]controllers.WaitingSeats{}},
 	}
-	DeferCleanup(env.Stop)
-	var err error
-	w.client, err = client.New(w.config, client.Options{Scheme: testScheme})
-	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(w.stopAll)
 	w.book = seatbook.New(seatbook.Options{Client: w.client, Reader: w.client})
-	Expect(w.client.Create(ctx, builders.Namespace("ml").Obj())).To(Succeed())
+	w.create(ctx, builders.Namespace("ml").Obj())
 	w.begin(ctx)
-	DeferCleanup(func() { w.stop() })
 	return w
 }
 
 // begin runs an operator, until stop is called.
 func (w *endWorld) begin(ctx context.Context) {
 	GinkgoHelper()
-	mgr, err := ctrl.NewManager(w.config, ctrl.Options{
-		Scheme:     testScheme,
-		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Logger:     GinkgoLogr,
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}: {Transform: controllers.TrimPod}, &corev1.Node{}: {Transform: controllers.TrimNode}, &v1alpha1.ModelGrant{}: {Transform: controllers.TrimGrant},
-		}},
+	stop := w.run(ctx, "test", func(o *operatorParts) {
+		w.view, w.pods = o.ledgers, controllers.NewSeatPods(w.clock, o.ledgers)
+		w.passes = &seatPasses{Client: o.GetClient(), begun: map[string]int{}}
+		Expect((&controllers.SeatEndReconciler{
+			Client: w.passes, Live: o.GetAPIReader(), Ledgers: w.view, Book: o.allocator.Book, Pods: w.pods,
+			Audit: o.log, Events: o.events, Clock: w.clock, Pause: 20 * time.Millisecond,
+		}).SetupWithManager(o.running, o)).To(Succeed())
+		Expect((&controllers.SeatStatusReconciler{Client: o.GetClient(), Ledgers: w.view, Queue: w.queue, Pods: w.pods, Clock: w.clock}).SetupWithManager(o)).To(Succeed())
+		o.addGrants(w.clock) // who else writes statuses of grants writes them whole
 	})
-	Expect(err).NotTo(HaveOccurred())
-	running, cancel := context.WithCancel(context.Background())
-	log, err := audit.New(audit.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Identity: "test", Linger: 10 * time.Millisecond})
-	Expect(err).NotTo(HaveOccurred())
-	Expect(mgr.Add(log)).To(Succeed())
-	view := seatbook.NewView()
-	waitForSync, err := view.Watch(running, mgr.GetCache())
-	Expect(err).NotTo(HaveOccurred())
-	pods := controllers.NewSeatPods(w.clock, view)
-	w.view, w.pods, w.passes = view, pods, &seatPasses{Client: mgr.GetClient(), begun: map[string]int{}}
-	Expect((&controllers.SeatEndReconciler{
-		Client: w.passes, Live: mgr.GetAPIReader(), Ledgers: view,
-		Book: seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader()}), Pods: pods,
-		Audit: log, Events: mgr.GetEventRecorder("modelrights-operator"), Clock: w.clock, Pause: 20 * time.Millisecond,
-	}).SetupWithManager(running, mgr)).To(Succeed())
-	Expect((&controllers.SeatStatusReconciler{Client: mgr.GetClient(), Ledgers: view, Queue: w.queue, Pods: pods, Clock: w.clock}).SetupWithManager(mgr)).To(Succeed())
-	// Who else writes statuses of grants writes them whole.
-	Expect((&controllers.GrantReconciler{Client: mgr.GetClient(), Audit: log, Events: mgr.GetEventRecorder("modelrights-operator"), Clock: w.clock}).SetupWithManager(running, mgr)).To(Succeed())
-	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(running) }()
-	w.stop = sync.OnceFunc(func() {
-		cancel()
-		Eventually(ended).Should(Receive(BeNil()))
+	w.stop = func() {
+		stop()
 		w.pods = nil
-	})
-	Expect(waitForSync(ctx)).To(Succeed())
+	}
 }
 
 // lookedAt waits until the operator has looked at all seats of a licence, of which one at least is to be looked at again.
