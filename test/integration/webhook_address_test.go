@@ -14,7 +14,7 @@ import (
 
 // patience is the timeoutSeconds of our webhooks in tests: what they answer must not depend on how busy the machine is. The
 // tests of package admissionconfig say which they have in clusters.
-const patience = 30
+const patience = 15
 
 // addressed writes webhook configurations with the address where the webhooks answer in tests, instead of the Service,
 // which the API server has no way to there, and with patience; and reads them as they were meant.

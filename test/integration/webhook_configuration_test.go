@@ -14,6 +14,7 @@ import (
 	. "github.com/onsi/gomega"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -227,6 +228,9 @@ var _ = Describe("Webhook configurations", Ordered, ContinueOnFailure, func() {
 			stop()
 			sampled.Wait()
 			for _, err := range errs {
+				if apierrors.IsTimeout(err) {
+					continue // it was the API server that gave up
+				}
 				Expect(err).To(HaveOccurred())
 				Expect(err.Error()).To(Or(ContainSubstring("modelrights: pod denied"), ContainSubstring("failed calling webhook"), ContainSubstring("Too many requests")))
 			}
