@@ -28,6 +28,8 @@ const (
 	auditRecount = 10 * time.Minute
 	// auditWalk is how many new records are read before the head is written.
 	auditWalk = 2000
+	// auditClockAgain is when it is looked again at clocks that differ: nothing else tells that they agree again.
+	auditClockAgain = time.Minute
 	// auditVerifyPause is the least time between two passes through the whole log; each pass adds ten times what it took.
 	auditVerifyPause = 5 * time.Second
 )
@@ -46,8 +48,9 @@ type AuditLogReconciler struct {
 	Clock clock.Clock
 	// Audit gets an entry when the time mark is reset. Required where that may be asked for.
 	Audit AuditLog
-	// Time says how the operator's clock and the API server's differ. Optional: without it, nothing is said of that.
-	Time SkewSource
+	// Time says how the operator's clock and the API server's differ, and which creation times make a mark. Optional: without
+	// it, nothing is said of the former, and all do.
+	Time APITime
 	// Events tells of clocks that begin to differ, and of the mark's resets. Optional.
 	Events events.EventRecorder
 	// Debounce is how long changes gather before the head is written. Default 2 s.
@@ -118,7 +121,9 @@ func (r *AuditLogReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{}, err
 	}
 	status := auditLogStatus(head, found)
-	r.judgeClock(head, &status)
+	if r.judgeClock(head, &status) && found.again > auditClockAgain {
+		found.again = auditClockAgain
+	}
 	if !equality.Semantic.DeepEqual(status, head.Status) {
 		head.Status = status
 		if err := r.Live.Status().Update(ctx, head); err != nil {
@@ -144,7 +149,7 @@ func (r *AuditLogReconciler) head(ctx context.Context) (*v1alpha1.ModelAuditLog,
 
 // look walks over the records that are new since the head was written, and verifies the whole log if need be.
 func (r *AuditLogReconciler) look(ctx context.Context, head *v1alpha1.ModelAuditLog) (auditFindings, error) {
-	found := auditFindings{Checker: checkerOf(head.Status), again: auditRecount}
+	found := auditFindings{Checker: checkerOf(head.Status, r.credible()), again: auditRecount}
 	if r.records.begun.Swap(false) {
 		r.recountDue = time.Time{}
 	}
@@ -222,7 +227,7 @@ func (r *AuditLogReconciler) recount(ctx context.Context, c *audit.Checker) (sus
 func (r *AuditLogReconciler) verify(ctx context.Context, known audit.Checker) (auditFindings, error) {
 	begun := r.Clock.Now()
 	found := auditFindings{again: auditRecount, verified: true}
-	found.Mark = known.Mark
+	found.Mark, found.Credible = known.Mark, known.Credible
 	for record, err := range audit.Records(ctx, r.Live, 0) {
 		if err != nil {
 			return found, err

@@ -24,14 +24,16 @@ type auditFindings struct {
 	again time.Duration
 }
 
-// checkerOf goes on counting where the head stands.
-func checkerOf(status v1alpha1.ModelAuditLogStatus) audit.Checker {
+// checkerOf goes on counting where the head stands. Credible may be nil.
+func checkerOf(status v1alpha1.ModelAuditLogStatus, credible func(time.Time) bool) audit.Checker {
 	c := audit.Checker{
-		Size: ptr.Deref(status.Size, 0), Records: ptr.Deref(status.Records, 0), LastRecord: status.LastRecord,
+		Size: ptr.Deref(status.Size, 0), Records: ptr.Deref(status.Records, 0), LastRecord: status.LastRecord, Credible: credible,
 	}
 	if status.LastRecordTime != nil {
 		c.LastTime = status.LastRecordTime.Time
-		c.Mark = c.LastTime
+		if credible == nil || credible(c.LastTime) {
+			c.Mark = c.LastTime
+		}
 	}
 	if status.TimeMark != nil {
 		c.Mark = status.TimeMark.Time

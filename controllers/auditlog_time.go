@@ -15,10 +15,20 @@ import (
 	"modelrights.dev/modelrights/internal/trustedtime"
 )
 
-// SkewSource says how the operator's clock and the API server's differ: a trustedtime.Clock.
-type SkewSource interface {
-	// Skew is false while nothing is known of it.
+// APITime is what is known of the API server's clock: a trustedtime.Clock.
+type APITime interface {
+	// Skew says how the operator's clock and the API server's differ. It is false while nothing is known of it.
 	Skew() (trustedtime.Skew, bool)
+	// Credible says whether the API server's clock can have shown a moment by now.
+	Credible(at time.Time) bool
+}
+
+// credible says which creation times make a mark; nil: all do.
+func (r *AuditLogReconciler) credible() func(time.Time) bool {
+	if r.Time == nil {
+		return nil
+	}
+	return r.Time.Credible
 }
 
 // resetMark does what the annotation on the head asks for: it writes the entry by which the time mark goes back to the
@@ -49,29 +59,35 @@ func (r *AuditLogReconciler) resetMark(ctx context.Context, head *v1alpha1.Model
 	return nil
 }
 
-// judgeClock says in the status whether the clocks differ, and tells it by an Event when they begin to.
-func (r *AuditLogReconciler) judgeClock(head *v1alpha1.ModelAuditLog, status *v1alpha1.ModelAuditLogStatus) {
+// judgeClock says in the status, and returns, whether the clocks differ. It tells it by an Event when they begin to.
+func (r *AuditLogReconciler) judgeClock(head *v1alpha1.ModelAuditLog, status *v1alpha1.ModelAuditLogStatus) (differ bool) {
 	if r.Time == nil {
-		return
+		return false
 	}
 	skew, known := r.Time.Skew()
 	if !known {
-		return
+		return false
 	}
 	if !skew.Exceeds() {
 		setCondition(&status.Conditions, head.Generation, v1alpha1.ConditionClockSkewed, false, v1alpha1.ReasonClockAgrees,
 			"The operator's clock agrees with the API server's, which has not been set back.")
-		return
+		return false
 	}
 	message := skewMessage(skew)
 	setCondition(&status.Conditions, head.Generation, v1alpha1.ConditionClockSkewed, true, v1alpha1.ReasonClockSkewed, message)
 	if r.Events != nil && !meta.IsStatusConditionTrue(head.Status.Conditions, v1alpha1.ConditionClockSkewed) {
 		r.Events.Eventf(head, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonClockSkewed), actionReconcile, "%s", bounded(message))
 	}
+	return true
 }
 
 // skewMessage is the same for a skew that is the same but for seconds, so that the status is not written over and over.
 func skewMessage(skew trustedtime.Skew) string {
+	if skew.Held > 0 {
+		return fmt.Sprintf("An API server's clock has leapt ahead by %s. Nothing ends by it unless it is confirmed: where all API servers show "+
+			"it for ten minutes. Until then no pod is admitted, and no key is released, by what will have ended by it. Set the clocks of the control plane right.",
+			skew.Held.Round(time.Minute))
+	}
 	if skew.Behind > trustedtime.MaxSkew {
 		return fmt.Sprintf("The API server's clock is %s behind what it showed earlier. Licences are judged by the later time. Set the clocks of the "+
 			"control plane right; if it was the earlier time that was right, reset the mark: kubectl annotate mlog %s %s=WHY",

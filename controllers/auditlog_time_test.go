@@ -176,11 +176,14 @@ func TestTimeMarkIsReset(t *testing.T) {
 	}
 }
 
-// skewOf is a SkewSource.
+// skewOf is what is known of the API server's clock.
 type skewOf struct {
-	skew  trustedtime.Skew
-	known bool
+	skew   trustedtime.Skew
+	known  bool
+	latest time.Time // that is credible; zero: all is
 }
+
+func (s *skewOf) Credible(at time.Time) bool { return s.latest.IsZero() || !at.After(s.latest) }
 
 func (s *skewOf) Skew() (trustedtime.Skew, bool) { return s.skew, s.known }
 
@@ -223,4 +226,49 @@ func TestClockSkewed(t *testing.T) {
 	expect(v1alpha1.ReasonClockAgrees, "agrees", 1)
 	skew.skew.Machine = time.Hour
 	expect(v1alpha1.ReasonClockSkewed, "ahead", 2)
+	skew.skew.Machine, skew.skew.Held = 0, time.Hour
+	expect(v1alpha1.ReasonClockSkewed, "leapt ahead by 1h0m0s", 2)
+	if _, result := h.reconcile(); result.RequeueAfter > time.Minute {
+		t.Errorf("looks again after %v", result.RequeueAfter)
+	}
+}
+
+// TestTimeMarkIsCredible: a record whose creation time cannot be right makes no mark, neither when it is new nor when the
+// log is read again, nor by a reset; one that is right does.
+func TestTimeMarkIsCredible(t *testing.T) {
+	h := newAuditHarness(t)
+	noon := h.clock.Now()
+	known := &skewOf{latest: noon.Add(time.Hour)}
+	h.Time = known
+	h.put(0, 1)
+	h.expectMark(noon)
+	ahead := noon.Add(1000 * time.Hour)
+	h.clock.SetTime(ahead)
+	h.put(1, 1)
+	h.expectMark(noon)
+	head := func() *v1alpha1.ModelAuditLog {
+		return &v1alpha1.ModelAuditLog{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.AuditLogName}}
+	}
+	if err := h.Live.Status().Patch(t.Context(), head(), client.RawPatch("application/merge-patch+json", []byte(`{"status": {"timeMark": null}}`))); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := h.reconcile(); status.TimeMark != nil {
+		t.Errorf("the mark is %v, by the last record's time", status.TimeMark)
+	}
+	if err := h.Live.Delete(t.Context(), head()); err != nil {
+		t.Fatal(err)
+	}
+	h.expectMark(noon)
+
+	h.Audit = &entriesOf{h: h, next: 2}
+	h.annotate("an API server is wrong")
+	h.expectMark(noon)
+
+	h.clock.SetTime(noon.Add(30 * time.Minute))
+	h.put(3, 1)
+	h.expectMark(noon.Add(30 * time.Minute))
+	known.latest = ahead
+	h.clock.SetTime(ahead)
+	h.put(4, 1)
+	h.expectMark(ahead)
 }

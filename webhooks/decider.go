@@ -20,6 +20,7 @@ type decider struct {
 	operator string
 	denials  Denials
 	clock    clock.PassiveClock
+	later    func() (time.Time, bool)
 	timeout  time.Duration
 	metrics  *metrics
 }
@@ -73,7 +74,7 @@ func (d *decider) decide(ctx context.Context, namespace string, evaluate evaluat
 	snapshot, synced := d.rights.Snapshot()
 	if synced {
 		labels, err := d.rights.NamespaceLabels(ctx, namespace, false)
-		known = evaluate(snapshot, labels, d.clock.Now())
+		known = d.judge(evaluate, snapshot, labels)
 		if !known.governed() || err == nil && !known.refused() {
 			return known
 		}
@@ -90,7 +91,18 @@ func (d *decider) decide(ctx context.Context, namespace string, evaluate evaluat
 		}
 		return known.undecided(synced)
 	}
-	return evaluate(snapshot, labels, d.clock.Now())
+	return d.judge(evaluate, snapshot, labels)
+}
+
+// judge decides by the time that it is, and refuses what would be refused by the time that it may be.
+func (d *decider) judge(evaluate evaluation, s *entitlement.Snapshot, labels map[string]string) verdict {
+	v := evaluate(s, labels, d.clock.Now())
+	if later, suspected := d.later(); suspected && !v.denied() {
+		if then := evaluate(s, labels, later); then.denied() || !v.refused() {
+			return then
+		}
+	}
+	return v
 }
 
 func (d *decider) read(ctx context.Context, namespace string) (s *entitlement.Snapshot, labels map[string]string, err error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -206,5 +207,32 @@ func TestHeldInGrace(t *testing.T) {
 		if got := reasonOf(t, response); got != want {
 			t.Errorf("%q (%+v), want %q", got, response.Result, want)
 		}
+	}
+}
+
+// TestSuspectedTime: what has ended by a time that is not confirmed is not admitted, nor is what begins by it; a licence that
+// relaxes denies by neither.
+func TestSuspectedTime(t *testing.T) {
+	grant := builders.Grant("ml-prod", "chat", "acme-chat").ServiceAccount("llm").UID("g").Obj()
+	license := func() *builders.LicenseBuilder { return chat().UID("l").Generation(1) }
+	for name, test := range map[string]struct {
+		license *builders.LicenseBuilder
+		later   time.Duration
+		want    v1alpha1.Reason
+	}{
+		"ends before":        {license().NotAfter(now.Add(time.Hour)), 2 * time.Hour, v1alpha1.ReasonExpired},
+		"ends after":         {license().NotAfter(now.Add(time.Hour)), time.Minute, ""},
+		"begins before":      {license().NotBefore(now.Add(time.Hour)), 2 * time.Hour, v1alpha1.ReasonNotYetValid},
+		"ends, and relaxes":  {license().NotAfter(now.Add(time.Hour)).Enforcement(v1alpha1.EnforcementAudit), 2 * time.Hour, ""},
+		"nothing suspicious": {license().NotAfter(now.Add(time.Hour)), 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHooks(t, knows(t, test.license.Obj(), grant))
+			h.decider.later = func() (time.Time, bool) { return now.Add(test.later), test.later > 0 }
+			response := h.validate.Handle(context.Background(), create(t, server().Gate(v1alpha1.SeatGate).Container("main", chatImage)))
+			if got := reasonOf(t, response); got != test.want {
+				t.Errorf("%q (%+v), want %q", got, response.Result, test.want)
+			}
+		})
 	}
 }

@@ -71,6 +71,9 @@ type Options struct {
 	Denials Denials
 	// Clock tells the time at which is decided. Optional, default the real one.
 	Clock clock.PassiveClock
+	// Later is a later time that it may be already, which is not confirmed; false where there is none. What has ended by it is
+	// refused. Optional.
+	Later func() (time.Time, bool)
 	// Metrics is where the metrics are registered. Optional: without it, they are counted nowhere.
 	Metrics prometheus.Registerer
 	// LookupTimeout bounds the live reads of one request. Optional, default DefaultLookupTimeout.
@@ -124,9 +127,12 @@ func newDecider(o Options) (*decider, error) {
 	if o.Rights == nil || o.Denials == nil || o.OperatorUser == "" {
 		return nil, errors.New("webhooks need Rights, Denials and OperatorUser")
 	}
-	d := &decider{rights: o.Rights, seats: o.Seats, operator: o.OperatorUser, denials: o.Denials, clock: o.Clock, timeout: o.LookupTimeout, metrics: newMetrics()}
+	d := &decider{rights: o.Rights, seats: o.Seats, operator: o.OperatorUser, denials: o.Denials, clock: o.Clock, later: o.Later, timeout: o.LookupTimeout, metrics: newMetrics()}
 	if d.clock == nil {
 		d.clock = clock.RealClock{}
+	}
+	if d.later == nil {
+		d.later = func() (time.Time, bool) { return time.Time{}, false }
 	}
 	if d.timeout <= 0 {
 		d.timeout = DefaultLookupTimeout

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 
-	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -13,10 +12,11 @@ import (
 	"modelrights.dev/modelrights/internal/keyservice"
 	"modelrights.dev/modelrights/internal/rights"
 	"modelrights.dev/modelrights/internal/servingcert"
+	"modelrights.dev/modelrights/internal/trustedtime"
 )
 
 // addKeyService gives keys to nodes, and decides for how long, on every replica.
-func addKeyService(mgr manager.Manager, o options, now clock.PassiveClock, keeper *servingcert.Keeper, log *audit.Log, source keys.Source, store *rights.Store, keeping seatKeeping, ready *readiness) error {
+func addKeyService(mgr manager.Manager, o options, now *trustedtime.Clock, keeper *servingcert.Keeper, log *audit.Log, source keys.Source, store *rights.Store, keeping seatKeeping, ready *readiness) error {
 	contact := keyservice.NewContact(mgr.GetAPIReader(), o.namespace)
 	if err := mgr.Add(contact); err != nil {
 		return fmt.Errorf("adding the watch on the API server: %w", err)
@@ -30,6 +30,7 @@ func addKeyService(mgr manager.Manager, o options, now clock.PassiveClock, keepe
 		DriverNamespace:      o.nodeNamespace,
 		DriverServiceAccount: o.nodeServiceAccount,
 		Clock:                now,
+		Later:                now.Held,
 		Seats:                keeping.book,
 		Ledgers:              keeping.view,
 		Cached:               mgr.GetClient(),

@@ -253,7 +253,7 @@ func addSeatView(ctx context.Context, mgr manager.Manager, ready *readiness) (*s
 
 // addWebhooks serves the webhooks under paths that only the API server is told, and keeps the configurations by which it
 // is told so. What it returns knows which licences they cover.
-func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now clock.PassiveClock, keeper *servingcert.Keeper, store *rights.Store, seats *seatbook.View, denials webhooks.Denials, ready *readiness) (controllers.Coverage, error) {
+func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now *trustedtime.Clock, keeper *servingcert.Keeper, store *rights.Store, seats *seatbook.View, denials webhooks.Denials, ready *readiness) (controllers.Coverage, error) {
 	secret, err := webhookpath.Ensure(ctx, mgr.GetAPIReader(), mgr.GetClient(), o.namespace)
 	if err != nil {
 		return nil, err
@@ -265,6 +265,7 @@ func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now clock.
 		OperatorUser: o.user(),
 		Denials:      denials,
 		Clock:        now,
+		Later:        now.Held,
 		Metrics:      metrics.Registry,
 		Workloads:    webhooks.WorkloadOptions{Table: o.workloads(), DenyCustom: o.denyCustomWorkloads},
 	})

@@ -47,6 +47,8 @@ type Checker struct {
 	LastTime time.Time
 	// Mark is the latest creation time of the records since the one that resets the time mark, that one included; or of all.
 	Mark time.Time
+	// Credible says whether a creation time can be right. The mark takes no other, be it by a reset. Optional: all are.
+	Credible func(time.Time) bool
 	// Faults are the first 8 gaps and overlaps, and FaultCount is how many there are.
 	Faults     []Fault
 	FaultCount int64
@@ -65,7 +67,7 @@ func (c *Checker) Add(record *v1alpha1.ModelAuditRecord) {
 	c.Records++
 	c.LastRecord = record.Name
 	c.LastTime = record.CreationTimestamp.Time
-	if c.LastTime.After(c.Mark) || resetsMark(record) {
+	if (c.LastTime.After(c.Mark) || resetsMark(record)) && (c.Credible == nil || c.Credible(c.LastTime)) {
 		c.Mark = c.LastTime
 	}
 }

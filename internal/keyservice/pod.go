@@ -54,6 +54,12 @@ func (r *Releaser) checkEntitled(ctx context.Context, c *call) *protocol.Error {
 		return refusal
 	}
 	c.use, refusal = entitled(c.pod, namespaceLabels, c.request.Volume.License, snapshot, r.Clock.Now())
+	if refusal != nil || r.Later == nil {
+		return refusal
+	}
+	if later, suspected := r.Later(); suspected {
+		_, refusal = entitled(c.pod, namespaceLabels, c.request.Volume.License, snapshot, later)
+	}
 	return refusal
 }
 

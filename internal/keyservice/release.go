@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
@@ -38,6 +39,9 @@ type Releaser struct {
 	DriverNamespace, DriverServiceAccount string
 	// Clock is the time by which licences begin and end, and calls are counted.
 	Clock clock.PassiveClock
+	// Later is a later time that it may be already, which is not confirmed; false where there is none. No key is released for
+	// what has ended by it; leases are renewed. Optional.
+	Later func() (time.Time, bool)
 	// Seats writes the ledgers of seats, Ledgers shows them.
 	Seats   SeatBook
 	Ledgers SeatLedgers

@@ -465,3 +465,21 @@ func TestReleaseInGrace(t *testing.T) {
 		t.Errorf("without a seat: status %d: %s", answer.Code, answer.Body)
 	}
 }
+
+// TestSuspectedTime: by a time that is not confirmed no key leaves, and none is wiped.
+func TestSuspectedTime(t *testing.T) {
+	for later, want := range map[time.Duration]string{time.Minute: "", 2 * time.Hour: string(v1alpha1.ReasonExpired)} {
+		w := newWorld(t)
+		w.license.Spec.Terms.NotAfter = &metav1.Time{Time: now.Add(time.Hour)}
+		w.later = func() (time.Time, bool) { return now.Add(later), true }
+		if answer := w.call(t); (answer.Code == http.StatusOK) != (want == "") || !strings.Contains(answer.Body.String(), want) {
+			t.Errorf("%v: status %d: %s", later, answer.Code, answer.Body)
+		}
+		w = newWorld(t)
+		w.license.Spec.Terms.NotAfter = &metav1.Time{Time: now.Add(time.Hour)}
+		w.later = func() (time.Time, bool) { return now.Add(later), true }
+		if answer := w.renewed(t, w.handler(t), false); answer.Verdict != protocol.Renewed {
+			t.Errorf("%v: renewal %+v", later, answer)
+		}
+	}
+}

@@ -94,6 +94,8 @@ type world struct {
 	stale *world
 	// unsynced and outOfTouch are a replica that knows nothing, or no news.
 	unsynced, outOfTouch bool
+	// later is a time that is not confirmed.
+	later func() (time.Time, bool)
 	// lives counts reads of the API server, by kind.
 	lives   map[string]int
 	livesMu sync.Mutex
@@ -285,7 +287,7 @@ func (w *world) releaser(t *testing.T) *Releaser {
 	w.book = w.newBook(t)
 	return &Releaser{
 		Reader: c, Tokens: c, Source: source, Audit: w.audit, Events: w.events,
-		DriverNamespace: "modelrights-node", DriverServiceAccount: "modelrights-node", Clock: w.clock,
+		DriverNamespace: "modelrights-node", DriverServiceAccount: "modelrights-node", Clock: w.clock, Later: w.later,
 		Seats: w.book, Ledgers: w.book, Cached: cached.cache(t), Rights: fakeRights{live: w, cached: cached},
 		InTouch: func() bool { return !w.outOfTouch },
 	}

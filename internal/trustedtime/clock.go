@@ -5,6 +5,10 @@
 //
 // The latest stamp is the mark, which outlives the operator in the status of the ModelAuditLog. It moves back only where
 // an admin asks for it, which an entry of the audit log tells.
+//
+// One API server of several may have a wrong clock. So a stamp that is far ahead of what the time should be is held until
+// others confirm it (Held): until then nothing ends by it, no mark is made of it, and nothing new begins that would have
+// ended by it.
 package trustedtime
 
 import (
@@ -48,12 +52,15 @@ type Clock struct {
 	base     time.Time
 	// fresh is the same by the newest fresh stamp alone.
 	fresh time.Time
+	// held is a stamp that waits to be confirmed; nil where there is none. alarm is told when it appears.
+	held  *held
+	alarm chan struct{}
 }
 
 var _ clock.PassiveClock = (*Clock)(nil)
 
 // New returns a clock that has seen nothing yet.
-func New(source Source) *Clock { return &Clock{source: source} }
+func New(source Source) *Clock { return &Clock{source: source, alarm: make(chan struct{}, 1)} }
 
 // Now is the API server's time, in UTC.
 func (c *Clock) Now() time.Time {
@@ -77,13 +84,22 @@ func (c *Clock) now() time.Time {
 func (c *Clock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 // Stamped takes the creation time of an object that the API server has created just now.
-func (c *Clock) Stamped(at time.Time) {
+func (c *Clock) Stamped(at time.Time) { c.stamp(at, false) }
+
+// Probed is Stamped for an object that was created over a connection of its own, so that any of the API servers may have
+// answered. Such stamps confirm one that is held.
+func (c *Clock) Probed(at time.Time) { c.stamp(at, true) }
+
+func (c *Clock) stamp(at time.Time, probed bool) {
 	if at.IsZero() {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.anchored = true
+	if c.leaps(at) && !c.confirms(at, probed) {
+		return
+	}
+	c.held, c.anchored = nil, true
 	c.fresh = at.Add(-c.source.Elapsed())
 	c.raise(c.fresh)
 }
@@ -102,12 +118,16 @@ func (c *Clock) raise(base time.Time) {
 	if !c.known || base.After(c.base) {
 		c.known, c.base = true, base
 	}
+	if c.held != nil && !c.leaps(c.held.now(c.source)) {
+		c.held = nil
+	}
 }
 
 // Reset takes a mark that was set back, and everything that was known before for wrong.
 func (c *Clock) Reset(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.held = nil
 	c.known, c.base = true, at.Add(-c.source.Elapsed())
 	if c.anchored && c.fresh.After(c.base) {
 		c.fresh = c.base
@@ -120,18 +140,24 @@ type Skew struct {
 	Machine time.Duration
 	// Behind is by how much the API server's clock is behind what it showed earlier. It is zero or more.
 	Behind time.Duration
+	// Held is by how much a stamp that is not confirmed is ahead of Now; zero where there is none.
+	Held time.Duration
 }
 
 // Exceeds says whether the clocks differ by more than MaxSkew.
-func (s Skew) Exceeds() bool { return s.Machine.Abs() > MaxSkew || s.Behind > MaxSkew }
+func (s Skew) Exceeds() bool { return s.Machine.Abs() > MaxSkew || s.Behind > MaxSkew || s.Held > 0 }
 
 // Skew tells how the clocks differ now. It is false before a fresh stamp was seen.
 func (c *Clock) Skew() (Skew, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var ahead time.Duration
+	if c.held != nil {
+		ahead = c.held.now(c.source).Sub(c.now())
+	}
 	if !c.anchored {
-		return Skew{}, false
+		return Skew{Held: ahead}, c.held != nil
 	}
 	server := c.fresh.Add(c.source.Elapsed())
-	return Skew{Machine: c.source.Wall().Sub(server), Behind: c.base.Sub(c.fresh)}, true
+	return Skew{Machine: c.source.Wall().Sub(server), Behind: c.base.Sub(c.fresh), Held: ahead}, true
 }

@@ -2,27 +2,21 @@ package trustedtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
-	"modelrights.dev/modelrights/internal/audit"
 )
 
-// askTimeout bounds each request of Begin.
-const askTimeout = 5 * time.Second
-
-// Begin reads the mark, and asks the API server what time it is: by creating an audit record as a dry run, which is
-// stamped and not stored. It is for the start, before anything is decided. An error means that the clock may go by the
-// machine's time until the first record is written. It needs get on modelauditlogs and create on modelauditrecords.
-func (c *Clock) Begin(ctx context.Context, reader client.Reader, writer client.Writer) error {
+// Begin reads the mark, and asks the API server what time it is. It is for the start, before anything is decided. An error
+// means that the clock may go by the machine's time until the first record is written. It needs get on modelauditlogs.
+func (c *Clock) Begin(ctx context.Context, reader client.Reader, asker Asker) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	head := &v1alpha1.ModelAuditLog{}
@@ -30,14 +24,11 @@ func (c *Clock) Begin(ctx context.Context, reader client.Reader, writer client.W
 		return fmt.Errorf("reading the time mark: %w", err)
 	}
 	c.Marked(markOf(head))
-	probe := &v1alpha1.ModelAuditRecord{
-		ObjectMeta: metav1.ObjectMeta{Name: audit.RecordName(math.MaxInt64)},
-		Spec:       v1alpha1.ModelAuditRecordSpec{FirstIndex: math.MaxInt64, Summary: "What time is it?", Entries: []string{"{}"}},
+	at, err := asker.Ask(ctx)
+	if err != nil {
+		return err
 	}
-	if err := writer.Create(ctx, probe, client.DryRunAll); err != nil {
-		return fmt.Errorf("asking the API server for its time: %w", err)
-	}
-	c.Stamped(probe.CreationTimestamp.Time)
+	c.Probed(at)
 	return nil
 }
 
@@ -83,17 +74,24 @@ func markOf(head *v1alpha1.ModelAuditLog) time.Time {
 	return head.Status.TimeMark.Time
 }
 
-// Register registers the metric of the clock's skew.
+// Register registers the metrics of the clock.
 func (c *Clock) Register(registry prometheus.Registerer) error {
-	err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "modelrights_clock_skew_seconds",
-		Help: "By how much the clock of this replica's machine is ahead of the API server's, to about a second; below zero, behind.",
-	}, func() float64 {
-		skew, _ := c.Skew()
-		return skew.Machine.Seconds()
-	}))
-	if err != nil {
-		return fmt.Errorf("registering the metric of the clock: %w", err)
+	gauge := func(name, help string, of func(Skew) time.Duration) error {
+		err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			skew, _ := c.Skew()
+			return of(skew).Seconds()
+		}))
+		if err != nil {
+			return fmt.Errorf("registering the metric %s: %w", name, err)
+		}
+		return nil
 	}
-	return nil
+	return errors.Join(
+		gauge("modelrights_clock_skew_seconds",
+			"By how much the clock of this replica's machine is ahead of the API server's, to about a second; below zero, behind.",
+			func(s Skew) time.Duration { return s.Machine }),
+		gauge("modelrights_clock_held_seconds",
+			"By how much the API server's clock has leapt ahead of the time that this replica judges licences by, while that is not confirmed; 0 where it has not.",
+			func(s Skew) time.Duration { return s.Held }),
+	)
 }

@@ -49,6 +49,7 @@ func TestFiring(t *testing.T) {
 		"a key that is not wiped":      {"ModelKeyNotWiped", `modelrights_revocation_oldest_wipe_seconds 0x5 0+60x20 0x60`, minutes(17, 25), minutes(5, 15, 40)},
 		"a clock ahead":                {"ModelRightsClockSkewed", `modelrights_clock_skew_seconds{pod="a"} 0x5 400x30 0x30`, minutes(12, 30), minutes(5, 8, 50)},
 		"a clock behind":               {"ModelRightsClockSkewed", `modelrights_clock_skew_seconds{pod="a"} -400x30`, minutes(6), nil},
+		"a clock that leaps":           {"ModelRightsClockLeapt", `modelrights_clock_held_seconds{pod="a"} 0x5 86400 0x30`, minutes(6, 15), minutes(5, 25)},
 		"a log that cannot be written": {"ModelAuditLogNotWritable", `modelrights_audit_write_errors_total{result="retried"} 0x5 0+1x60`, minutes(20, 60), minutes(5, 12)},
 		"entries that are dropped":     {"ModelAuditEntriesDropped", `modelrights_audit_dropped_total{type="Denied"} 0x10 5x60`, minutes(12, 20), minutes(9, 40)},
 		"a certificate that is not renewed": {"ModelRightsCertificateExpiresSoon", `

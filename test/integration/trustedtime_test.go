@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"net"
 	"sync"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -51,6 +53,7 @@ var _ = Describe("The time that licences are judged by", Ordered, ContinueOnFail
 	type operator struct {
 		machine *shiftedMachine
 		now     *trustedtime.Clock
+		asker   trustedtime.Asker
 		log     *audit.Log
 		stop    func()
 	}
@@ -64,7 +67,9 @@ var _ = Describe("The time that licences are judged by", Ordered, ContinueOnFail
 		running, cancel := context.WithCancel(context.Background())
 		o := &operator{machine: &shiftedMachine{Source: trustedtime.Machine(), ahead: ahead}}
 		o.now = trustedtime.New(o.machine)
-		Expect(o.now.Begin(ctx, mgr.GetAPIReader(), mgr.GetClient())).To(Succeed())
+		o.asker, err = trustedtime.NewAsker(env.Config, testScheme, mgr.GetRESTMapper())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(o.now.Begin(ctx, mgr.GetAPIReader(), o.asker)).To(Succeed())
 		Expect(o.now.Follow(running, mgr.GetCache())).To(Succeed())
 		o.log, err = audit.New(audit.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Identity: "operator-0", Stamped: o.now.Stamped})
 		Expect(err).NotTo(HaveOccurred())
@@ -105,9 +110,16 @@ var _ = Describe("The time that licences are judged by", Ordered, ContinueOnFail
 	})
 
 	It("is the API server's before anything is written, wherever the machine's clock is", func(ctx SpecContext) {
+		config, dialled := rest.CopyConfig(env.Config), 0
+		config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialled++
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}
+		asker, err := trustedtime.NewAsker(config, testScheme, c.RESTMapper())
+		Expect(err).NotTo(HaveOccurred())
 		for _, ahead := range []time.Duration{-10 * year, 10 * year} {
 			now := trustedtime.New(&shiftedMachine{Source: trustedtime.Machine(), ahead: ahead})
-			Expect(now.Begin(ctx, c, c)).To(Succeed())
+			Expect(now.Begin(ctx, c, asker)).To(Succeed())
 			Expect(now.Now()).To(beNow())
 			skew, known := now.Skew()
 			Expect(known).To(BeTrue())
@@ -116,6 +128,34 @@ var _ = Describe("The time that licences are judged by", Ordered, ContinueOnFail
 		var records v1alpha1.ModelAuditRecordList
 		Expect(c.List(ctx, &records)).To(Succeed())
 		Expect(records.Items).To(BeEmpty(), "asking for the time wrote a record")
+		Expect(dialled).To(Equal(2), "who asks again may ask another API server")
+	})
+
+	It("does not leap ahead with one API server, which alarms and leaves no mark", func(ctx SpecContext) {
+		o := start(ctx, 0)
+		_, err := o.log.Append(ctx, audit.Entry{Type: audit.Started})
+		Expect(err).NotTo(HaveOccurred())
+		o.now.Stamped(time.Now().Add(year))
+		Expect(o.now.Now()).To(beNow())
+		later, held := o.now.Held()
+		Expect(held).To(BeTrue())
+		Expect(later).To(BeTemporally("~", time.Now().Add(year), 10*time.Second))
+		Eventually(func() string {
+			return ptr.Deref(meta.FindStatusCondition(head(ctx).Conditions, v1alpha1.ConditionClockSkewed), metav1.Condition{}).Message
+		}).WithContext(ctx).WithTimeout(20 * time.Second).Should(ContainSubstring("leapt ahead"))
+
+		By("asking again")
+		at, err := o.asker.Ask(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		o.now.Probed(at)
+		_, held = o.now.Held()
+		Expect(held).To(BeFalse())
+		_, err = o.log.Append(ctx, audit.Entry{Type: audit.Started})
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() bool { return meta.IsStatusConditionTrue(head(ctx).Conditions, v1alpha1.ConditionClockSkewed) }).
+			WithContext(ctx).WithTimeout(20 * time.Second).Should(BeFalse())
+		Expect(head(ctx).TimeMark.Time).To(beNow())
+		o.stop()
 	})
 
 	It("is not that of a machine whose clock runs ahead, which alarms and leaves no mark", func(ctx SpecContext) {
