@@ -3,11 +3,13 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -81,7 +83,11 @@ type RevocationReconciler struct {
 // the labels of namespaces and nodes. Call it before the cache starts, so that every licence has been seen.
 func (r *RevocationReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.reads.rights, r.reads.live, r.reads.clock = r.Rights, r.Live, r.Clock
-	r.ender.client, r.ender.protected = r.Client, r.Protected
+	clientset, err := kubernetes.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("making a client for evictions: %w", err)
+	}
+	r.ender.client, r.ender.protected, r.ender.evictions = r.Client, r.Protected, evictOnce(clientset.CoreV1().RESTClient())
 	r.times = newRightsTimes(r.Timers, r.Clock, r.nextChange, r.changed)
 	r.Rights.Subscribe(r.rightsWritten)
 	r.Ledgers.Subscribe(r.ledgerWritten)

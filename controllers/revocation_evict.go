@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -26,8 +29,11 @@ const (
 	evictPatience = 2 * time.Minute
 	// evictGap is how long after a refusal the next one goes on with it: in between the API server may have been away.
 	evictGap = time.Minute
-	// evictTimeout bounds one try: a client repeats by itself what it is told to ask again later.
+	// evictTimeout bounds one try.
 	evictTimeout = 5 * time.Second
+	// evictBackoff is how soon an eviction is tried again that was not answered, and twice as long after each further one, up to
+	// evictBackoffMost, which is less than evictGap.
+	evictBackoff, evictBackoffMost = time.Second, 30 * time.Second
 )
 
 // endedBy is how a pod was ended, as the audit log says it; empty where it was not.
@@ -50,6 +56,8 @@ func (e endedBy) way() string {
 // gives the pod its grace period.
 type ender struct {
 	client client.Client
+	// evictions asks the API server to evict once, and returns what it answers.
+	evictions func(context.Context, *policyv1.Eviction) error
 	// protected are namespaces whose pods are not ended: of the cluster's own components, ours, and exempt ones.
 	protected []string
 
@@ -97,9 +105,15 @@ func (e *ender) end(ctx context.Context, pod *corev1.Pod, p *proceeding, now tim
 	case apierrors.IsNotFound(err):
 		p.removed = true
 		return "", nil
-	case !isRefusal(err):
+	case apierrors.IsConflict(err): // whether another pod has its name by now, the next look finds out
+		p.tryAgain = now.Add(evictAgain)
+		return "", nil
+	case !isRefusal(err): // nothing is known of what would have been answered
+		p.tryAgain = now.Add(min(evictBackoff<<min(p.unanswered, 10), evictBackoffMost))
+		p.unanswered++
 		return "", fmt.Errorf("evicting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
+	p.unanswered = 0
 	if now.Sub(p.tried) > evictGap {
 		p.refused = now
 	}
@@ -129,17 +143,41 @@ func (e *ender) delete(ctx context.Context, pod *corev1.Pod, p *proceeding) (how
 func (e *ender) evict(ctx context.Context, pod *corev1.Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, evictTimeout)
 	defer cancel()
-	return e.client.SubResource("eviction").Create(ctx, pod.DeepCopy(), &policyv1.Eviction{
+	return e.evictions(ctx, &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(pod.UID)}},
 	})
 }
 
-// isRefusal says whether an eviction was answered, and not allowed: by a disruption budget (429), by several that select the
-// pod (500), or by somebody's admission (403); or conflicts (409): whether another pod has its name by now, the next look
-// finds out. A client waits and asks again by itself while it is told to, until its time is
-// over. https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
+// evictOnce asks through a client of the core group. Clients usually wait and ask again by themselves where the answer says
+// when; whether a budget said so or an API server that has too much to do, would then be lost in a timeout.
+func evictOnce(core rest.Interface) func(context.Context, *policyv1.Eviction) error {
+	return func(ctx context.Context, eviction *policyv1.Eviction) error {
+		return core.Post().Namespace(eviction.Namespace).Resource("pods").Name(eviction.Name).SubResource("eviction").
+			Body(eviction).MaxRetries(0).Do(ctx).Error()
+	}
+}
+
+// severalBudgets is in the answer, of code 500 and with neither reason nor cause, about a pod that several disruption
+// budgets select: https://github.com/kubernetes/kubernetes/blob/master/pkg/registry/core/pod/storage/eviction.go
+const severalBudgets = "has more than one PodDisruptionBudget"
+
+// isRefusal says whether an eviction was answered, and not allowed: by a disruption budget (429, with its cause), by several
+// that select the pod (500, by its message), or by somebody's admission (403). Those do not pass by themselves. Whatever else
+// an API server says, that it has too much to do (429 too) or cannot reach its storage (500 too), says nothing about
+// budgets. https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
 func isRefusal(err error) bool {
-	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || apierrors.IsForbidden(err) || apierrors.IsConflict(err) ||
-		errors.Is(err, context.DeadlineExceeded)
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok {
+		return false
+	}
+	switch answer := status.Status(); answer.Code {
+	case http.StatusForbidden:
+		return true
+	case http.StatusTooManyRequests:
+		return apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause)
+	case http.StatusInternalServerError:
+		return strings.Contains(answer.Message, severalBudgets)
+	}
+	return false
 }

@@ -2,13 +2,22 @@ package controllers
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -22,12 +31,9 @@ type endings struct {
 	evictions, deletes int
 }
 
-func (e *endings) client(pods ...client.Object) client.Client {
-	return fake.NewClientBuilder().WithObjects(pods...).WithInterceptorFuncs(interceptor.Funcs{
-		SubResourceCreate: func(context.Context, client.Client, string, client.Object, client.Object, ...client.SubResourceCreateOption) error {
-			e.evictions++
-			return e.answer
-		},
+// ender ends these pods by it.
+func (e *endings) ender(pods ...client.Object) *ender {
+	c := fake.NewClientBuilder().WithObjects(pods...).WithInterceptorFuncs(interceptor.Funcs{
 		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
 			e.deletes++
 			if e.onDelete != nil {
@@ -36,11 +42,26 @@ func (e *endings) client(pods ...client.Object) client.Client {
 			return c.Delete(ctx, o, opts...)
 		},
 	}).Build()
+	return &ender{client: c, evictions: func(context.Context, *policyv1.Eviction) error {
+		e.evictions++
+		return e.answer
+	}}
+}
+
+// answered is an error as clients make it of an API server's answer.
+func answered(code int32, message string, causes ...metav1.CauseType) error {
+	status := metav1.Status{Status: metav1.StatusFailure, Code: code, Message: message, Details: &metav1.StatusDetails{}}
+	for _, cause := range causes {
+		status.Details.Causes = append(status.Details.Causes, metav1.StatusCause{Type: cause})
+	}
+	return &apierrors.StatusError{ErrStatus: status}
 }
 
 var (
-	heldByBudget = apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
-	twoBudgets   = apierrors.NewInternalError(context.Canceled)
+	heldByBudget = answered(http.StatusTooManyRequests, "Cannot evict pod as it would violate the pod's disruption budget.", policyv1.DisruptionBudgetCause)
+	twoBudgets   = answered(http.StatusInternalServerError, "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+	broken       = apierrors.NewInternalError(errors.New("failed calling webhook \"a.example\""))
+	busy         = apierrors.NewTooManyRequests("too many requests, please try again later", 1)
 	away         = apierrors.NewServiceUnavailable("etcd is away")
 	conflicts    = apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "llm", context.Canceled)
 	absentPod    = apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "llm")
@@ -70,10 +91,24 @@ func TestEnder(t *testing.T) {
 			{0, heldByBudget, "", false, false}, {5 * time.Second, away, "", false, true}, {10 * time.Minute, heldByBudget, "", false, false},
 			{11 * time.Minute, heldByBudget, "", false, false}, {12*time.Minute - time.Second, heldByBudget, "", false, false}, {12*time.Minute + 4*time.Second, heldByBudget, endedByDeletion, true, false},
 		}, 6, 1},
+		"an API server that is broken, busy or slow for an hour": {[]try{
+			{0, broken, "", false, true}, {time.Second, busy, "", false, true}, {3 * time.Second, context.DeadlineExceeded, "", false, true},
+			{30 * time.Minute, broken, "", false, true}, {45 * time.Minute, busy, "", false, true}, {time.Hour, nil, endedByEviction, true, false},
+		}, 6, 0},
+		"what is broken ends no pod that a budget held for long": {[]try{
+			{0, heldByBudget, "", false, false}, {59 * time.Second, heldByBudget, "", false, false}, {118 * time.Second, heldByBudget, "", false, false},
+			{2*time.Minute + 3*time.Second, broken, "", false, true}, {2*time.Minute + 4*time.Second, busy, "", false, true}, {2*time.Minute + 6*time.Second, conflicts, "", false, false},
+			{2*time.Minute + 11*time.Second, heldByBudget, endedByDeletion, true, false},
+		}, 7, 1},
+		"it waits longer from try to try, and not too long": {[]try{
+			{0, broken, "", false, true}, {999 * time.Millisecond, broken, "", false, false}, {time.Second, broken, "", false, true},
+			{2 * time.Second, broken, "", false, false}, {3 * time.Second, broken, "", false, true}, {time.Hour, broken, "", false, true},
+			{2 * time.Hour, broken, "", false, true}, {2*time.Hour + evictBackoffMost, nil, endedByEviction, true, false},
+		}, 6, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, api, p := podOnNode(chatImage), &endings{}, &proceeding{}
-			e := &ender{client: api.client(pod)}
+			e := api.ender(pod)
 			for _, step := range tc.tries {
 				api.answer = step.answer
 				how, err := e.end(t.Context(), pod, p, noon.Add(step.at))
@@ -92,7 +127,7 @@ func TestEnder(t *testing.T) {
 func TestEnderDeleteConflicts(t *testing.T) {
 	pod := podOnNode(chatImage)
 	api := &endings{answer: heldByBudget, onDelete: conflicts}
-	e, p := &ender{client: api.client(pod)}, &proceeding{refused: noon.Add(-evictPatience), tried: noon.Add(-evictAgain)}
+	e, p := api.ender(pod), &proceeding{refused: noon.Add(-evictPatience), tried: noon.Add(-evictAgain)}
 	how, err := e.end(t.Context(), pod, p, noon)
 	if how != "" || err != nil || p.removed || !p.tryAgain.After(noon) {
 		t.Errorf("a conflict: %q, %v, removed %v, again at %v", how, err, p.removed, p.tryAgain)
@@ -126,7 +161,7 @@ func TestEnds(t *testing.T) {
 // TestEndRate: so many pods at once, and those that are held by budgets hold up no others.
 func TestEndRate(t *testing.T) {
 	api := &endings{}
-	e := &ender{client: api.client()}
+	e := api.ender()
 	for range endBurst + 10 {
 		api.answer = heldByBudget
 		if _, err := e.end(t.Context(), podOnNode(chatImage), &proceeding{}, noon); err != nil {
@@ -159,17 +194,66 @@ func TestIsRefusal(t *testing.T) {
 		err     error
 		refusal bool
 	}{
-		"a budget":         {heldByBudget, true},
-		"two budgets":      {twoBudgets, true},
-		"an admission":     {apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "llm", nil), true},
-		"a conflict":       {conflicts, true},
-		"told to wait":     {context.DeadlineExceeded, true},
-		"away":             {away, false},
-		"a server timeout": {apierrors.NewTimeoutError("", 1), false},
-		"no such verb":     {apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "create", schema.GroupResource{}, "", "", 0, false), false},
+		"a budget":                {heldByBudget, true},
+		"a budget, wrapped":       {fmt.Errorf("evicting: %w", heldByBudget), true},
+		"two budgets":             {twoBudgets, true},
+		"an admission":            {apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "llm", nil), true},
+		"a conflict":              {conflicts, false},
+		"no answer in time":       {context.DeadlineExceeded, false},
+		"no connection":           {errors.New("connection refused"), false},
+		"too much to do":          {busy, false},
+		"another internal error":  {broken, false},
+		"away":                    {away, false},
+		"a server timeout":        {apierrors.NewTimeoutError("couldn't update PodDisruptionBudget \"b\" due to conflicts", 10), false},
+		"no such verb":            {apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "create", schema.GroupResource{}, "", "", 0, false), false},
+		"words of another answer": {answered(http.StatusBadRequest, "This pod has more than one PodDisruptionBudget"), false},
 	} {
 		if got := isRefusal(tc.err); got != tc.refusal {
 			t.Errorf("%s: refusal %v", name, got)
 		}
+	}
+}
+
+// TestEvictOnce: what an API server answers is seen as it is, and at once, also where it says when to ask again.
+func TestEvictOnce(t *testing.T) {
+	for name, tc := range map[string]struct {
+		code    int
+		cause   metav1.CauseType
+		message string
+		refusal bool
+	}{
+		"a budget whose controller is behind": {http.StatusTooManyRequests, policyv1.DisruptionBudgetCause, "Cannot evict pod", true},
+		"too much to do":                      {http.StatusTooManyRequests, "", "too many requests", false},
+		"away":                                {http.StatusServiceUnavailable, "", "etcd is away", false},
+		"several budgets":                     {http.StatusInternalServerError, "", "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				calls.Add(1)
+				if r.Method != http.MethodPost || r.URL.Path != "/api/v1/namespaces/ml/pods/llm/eviction" {
+					t.Errorf("asks %s %s", r.Method, r.URL.Path)
+				}
+				w.Header().Set("Content-Type", "application/json")
+				w.Header().Set("Retry-After", "1")
+				w.WriteHeader(tc.code)
+				status := metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(tc.code), Message: tc.message}
+				if tc.cause != "" {
+					status.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: tc.cause}}}
+				}
+				if err := json.NewEncoder(w).Encode(status); err != nil {
+					t.Error(err)
+				}
+			}))
+			defer server.Close()
+			clientset, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = evictOnce(clientset.CoreV1().RESTClient())(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: "ml", Name: "llm"}})
+			if err == nil || isRefusal(err) != tc.refusal || calls.Load() != 1 {
+				t.Errorf("asked %d times: %v, refusal %v", calls.Load(), err, isRefusal(err))
+			}
+		})
 	}
 }

@@ -25,9 +25,10 @@ type proceeding struct {
 	seen time.Time
 	// asked is how often the node was made to look, of attentionAfter.
 	asked int
-	// refused is since when evictions are refused, tried when the last was, tryAgain when the next is due. Removed: the pod is
-	// on its way out, or gone.
+	// refused is since when evictions are refused, tried when the last was, tryAgain when the next is due;
+	// unanswered counts the tries since that say nothing about it. Removed: the pod is on its way out, or gone.
 	refused, tried, tryAgain time.Time
+	unanswered               int
 	removed                  bool
 	// owed are entries of what has happened and could not be logged yet.
 	owed []audit.Entry

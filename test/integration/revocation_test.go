@@ -266,6 +266,15 @@ var _ = Describe("Pods that lose their entitlement", Ordered, ContinueOnFailure,
 		Expect(w.client.Delete(ctx, t.grant)).To(Succeed())
 		w.revoked(ctx, pod, v1alpha1.ReasonNoGrant)
 		Consistently(gone(ctx, pod)).WithTimeout(time.Second).Should(BeFalse())
+		// What tells a budget's refusal from a failure is the cause of the one answer, and the words of the other.
+		err := w.client.SubResource("eviction").Create(ctx, pod.DeepCopy(), &policyv1.Eviction{})
+		Expect(apierrors.IsTooManyRequests(err) && apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause)).To(BeTrueBecause("a budget refuses: %v", err))
+		another := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: t.name, Name: "another"}, Spec: *budget.Spec.DeepCopy()}
+		w.create(ctx, another)
+		err = w.client.SubResource("eviction").Create(ctx, pod.DeepCopy(), &policyv1.Eviction{})
+		Expect(err).To(MatchError(ContainSubstring("has more than one PodDisruptionBudget")))
+		Expect(err).To(HaveField("ErrStatus.Code", BeEquivalentTo(500)))
+		Expect(w.client.Delete(ctx, another)).To(Succeed())
 		Expect(w.client.Delete(ctx, budget)).To(Succeed())
 		Eventually(gone(ctx, pod)).Should(BeTrue())
 		Eventually(func() []v1alpha1.Reason { return w.reasons(ctx, pod, audit.RevokedPodEnded) }).Should(HaveLen(1))
