@@ -29,6 +29,9 @@ type decider struct {
 type verdict struct {
 	uses     entitlement.PodDecision
 	refusals []entitlement.Refusal
+	// unconfirmed names the field whose change memory alone may not admit: what it lets happen cannot be taken back. Empty:
+	// none.
+	unconfirmed string
 }
 
 // refused says whether anything is refused, be it tolerated or not.
@@ -42,7 +45,7 @@ func (v verdict) denied() bool {
 // intolerable is what of the verdict denies.
 func (v verdict) intolerable() verdict {
 	refusals := slices.DeleteFunc(slices.Clone(v.refusals), func(r entitlement.Refusal) bool { return r.Tolerated })
-	return verdict{uses: v.uses.Denied(), refusals: refusals}
+	return verdict{uses: v.uses.Denied(), refusals: refusals, unconfirmed: v.unconfirmed}
 }
 
 // governed says whether licences, grants or the namespace's labels matter for the verdict.
@@ -67,7 +70,8 @@ type evaluation func(s *entitlement.Snapshot, namespaceLabels map[string]string,
 
 // decide answers from memory where that entitles the pod. Otherwise, and where memory is not complete, it asks again by a
 // live read, since the grant may have been written a moment ago; where that fails, the pod is refused as LookupFailed,
-// unless all that memory refuses is tolerated.
+// unless all that memory refuses is tolerated. What memory alone may not admit is always read live; where that fails, it
+// passes only if nothing is governed at all as far as memory goes.
 func (d *decider) decide(ctx context.Context, namespace string, evaluate evaluation) verdict {
 	var known verdict
 	tolerated := false
@@ -75,10 +79,10 @@ func (d *decider) decide(ctx context.Context, namespace string, evaluate evaluat
 	if synced {
 		labels, err := d.rights.NamespaceLabels(ctx, namespace, false)
 		known = d.judge(evaluate, snapshot, labels)
-		if !known.governed() || err == nil && !known.refused() {
+		if known.unconfirmed == "" && (!known.governed() || err == nil && !known.refused()) {
 			return known
 		}
-		tolerated = err == nil && !known.denied()
+		tolerated = !known.denied() && (known.unconfirmed == "" && err == nil || known.unconfirmed != "" && !snapshot.GovernsAnything())
 	}
 	snapshot, labels, err := d.read(ctx, namespace)
 	if err != nil {
@@ -132,12 +136,20 @@ func (v verdict) undecided(knowsGoverned bool) verdict {
 		u.uses = append(u.uses, use)
 	}
 	for _, r := range v.refusals {
-		r.Reason = v1alpha1.ReasonLookupFailed
-		r.Message = "it cannot be decided now: licences and grants could not be read"
-		r.Remedy = entitlement.Decision{Reason: v1alpha1.ReasonLookupFailed}.Remedy()
-		u.refusals = append(u.refusals, r)
+		u.refusals = append(u.refusals, lookupFailed(r))
+	}
+	if v.unconfirmed != "" && len(v.refusals) == 0 {
+		u.refusals = append(u.refusals, lookupFailed(entitlement.Refusal{Field: v.unconfirmed}))
 	}
 	return u
+}
+
+// lookupFailed is the refusal, since nothing could be looked up.
+func lookupFailed(r entitlement.Refusal) entitlement.Refusal {
+	r.Reason = v1alpha1.ReasonLookupFailed
+	r.Message = "it cannot be decided now: licences and grants could not be read"
+	r.Remedy = entitlement.Decision{Reason: v1alpha1.ReasonLookupFailed}.Remedy()
+	return r
 }
 
 // lookupFailed says whether nothing was decided.

@@ -110,6 +110,7 @@ func (p *podValidator) update(req *admission.Request, old, pod *corev1.Pod) eval
 		if ungated {
 			v.uses = entitlement.DecidePod(asked, s, now)
 			v.refusals = append(v.refusals, entitlement.DecideUngating(v.uses)...)
+			v.unconfirmed = "spec.schedulingGates" // The pod would run without a seat, and could not be made to wait again.
 		}
 		if resized {
 			v.refusals = append(v.refusals, p.decideResize(pod, s)...)

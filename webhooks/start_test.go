@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/entitlement"
 	"modelrights.dev/modelrights/test/builders"
 )
 
@@ -147,6 +148,57 @@ func TestGateIsTheOperators(t *testing.T) {
 			response := h.validate.Handle(context.Background(), req)
 			if got := reasonOf(t, response); got != test.want {
 				t.Errorf("%q (%+v), want %q", got, response.Result, test.want)
+			}
+		})
+	}
+}
+
+// TestUngatingIsConfirmed: memory that is behind lets no pod go without its seat. Where nothing can be read, the gate stays,
+// unless nothing is governed at all; and the operator, deletions and everything else wait for no read.
+func TestUngatingIsConfirmed(t *testing.T) {
+	gated := func() *builders.PodBuilder { return server().Container("main", chatImage).Gate() }
+	free := func() *builders.PodBuilder { return server().Container("main", chatImage) }
+	enforces := snapshot(t, chat().Obj(), grantOf("acme-chat"))
+	watches := snapshot(t, chat().Enforcement(v1alpha1.EnforcementWarn).Obj(), grantOf("acme-chat"))
+	unlicensed := snapshot(t, code().Obj())
+	nothing, err := entitlement.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		rights       *fakeRights
+		user         string
+		old, updated *builders.PodBuilder
+		want         v1alpha1.Reason
+		reads        int
+	}{
+		"memory lacks the licence":                    {&fakeRights{cached: unlicensed, live: enforces}, "ada", gated(), free(), v1alpha1.ReasonGateRemoved, 1},
+		"memory has nothing":                          {&fakeRights{cached: nothing, live: enforces}, "ada", gated(), free(), v1alpha1.ReasonGateRemoved, 1},
+		"the licence began to enforce":                {&fakeRights{cached: watches, live: enforces}, "ada", gated(), free(), v1alpha1.ReasonGateRemoved, 1},
+		"the licence still watches":                   {&fakeRights{cached: watches, live: watches}, "ada", gated(), free(), "", 1},
+		"no licence, nor live":                        {&fakeRights{cached: unlicensed, live: unlicensed}, "ada", gated(), free(), "", 1},
+		"the licence ceased to enforce":               {&fakeRights{cached: enforces, live: watches}, "ada", gated(), free(), "", 1},
+		"no licence in memory, nothing can be read":   {&fakeRights{cached: unlicensed, liveErr: errUnreachable}, "ada", gated(), free(), v1alpha1.ReasonLookupFailed, 1},
+		"it watches in memory, nothing can be read":   {&fakeRights{cached: watches, liveErr: errUnreachable}, "ada", gated(), free(), v1alpha1.ReasonLookupFailed, 1},
+		"labels cannot be read":                       {&fakeRights{cached: unlicensed, live: unlicensed, liveLabelsErr: errUnreachable}, "ada", gated(), free(), v1alpha1.ReasonLookupFailed, 1},
+		"nothing is governed, nothing can be read":    {&fakeRights{cached: nothing, liveErr: errUnreachable, cachedLabelsErr: errUnreachable}, "ada", gated(), free(), "", 1},
+		"the operator, nothing can be read":           {&fakeRights{cached: unlicensed, liveErr: errUnreachable}, operatorUser, gated(), free(), "", 0},
+		"a pod that is going, nothing can be read":    {&fakeRights{cached: unlicensed, liveErr: errUnreachable}, "ada", gated().Deleted(now), free().Deleted(now), "", 0},
+		"a gate of others, nothing can be read":       {&fakeRights{cached: unlicensed, liveErr: errUnreachable}, "ada", free().Gate("a/b"), free(), "", 0},
+		"another update, nothing can be read":         {&fakeRights{cached: unlicensed, liveErr: errUnreachable}, "ada", gated(), gated().Annotation("a", "b"), "", 0},
+		"a pod without the gate, nothing can be read": {&fakeRights{cached: unlicensed, liveErr: errUnreachable}, "ada", server().Container("main", "busybox"), server().Container("main", "alpine"), "", 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := newHooks(t, test.rights)
+			req := update(t, "", test.old, test.updated)
+			req.UserInfo.Username = test.user
+			response := h.validate.Handle(context.Background(), req)
+			if got := reasonOf(t, response); got != test.want {
+				t.Errorf("%q (%+v), want %q", got, response.Result, test.want)
+			}
+			if test.rights.liveReads != test.reads {
+				t.Errorf("%d live reads, want %d", test.rights.liveReads, test.reads)
 			}
 		})
 	}
