@@ -53,7 +53,7 @@ func addCopies(mgr ctrl.Manager, o options, now clock.PassiveClock, r *recogniti
 	reconciler := &controllers.CopyReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Index: r.index, Layers: r.resolver, Tracker: r.tracker,
 		Audit: log, Events: mgr.GetEventRecorder(component), Clock: now,
-		Protected: append([]string{"kube-system", o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
+		Protected: o.protected(),
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the copy controller: %w", err)

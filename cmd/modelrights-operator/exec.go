@@ -37,7 +37,7 @@ func addExec(ctx context.Context, mgr manager.Manager, o options, now clock.Pass
 		Settings: admissionconfig.Settings{
 			ServiceNamespace: o.namespace, ServiceName: o.webhookService,
 			DenyExecPath: webhooks.DenyExecPath(secret), AuditExecPath: webhooks.AuditExecPath(secret),
-			ExemptNamespaces: append([]string{o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
+			ExemptNamespaces: o.exempt(),
 		},
 	}
 	if err := configuration.SetupWithManager(mgr); err != nil {

@@ -209,24 +209,10 @@ func addStore(ctx context.Context, mgr manager.Manager, o options, ready *readin
 	if err != nil {
 		return nil, err
 	}
-	synced := make(chan struct{})
-	ready.addChannel("rights-synced", synced)
-	err = mgr.Add(everyReplica(func(ctx context.Context) error {
-		if err := waitForSync(ctx); err != nil {
-			return err
-		}
-		close(synced)
-		return nil
-	}))
-	if err != nil {
+	if err := ready.addSync(mgr, "rights-synced", waitForSync); err != nil {
 		return nil, fmt.Errorf("adding the store: %w", err)
 	}
 	return store, nil
-}
-
-// user is the user name of the operator's account, as API servers have it.
-func (o options) user() string {
-	return "system:serviceaccount:" + o.namespace + ":" + o.serviceAccount
 }
 
 // addSeatView shows every replica the seat ledgers, as the cache has them.
@@ -236,16 +222,7 @@ func addSeatView(ctx context.Context, mgr manager.Manager, ready *readiness) (*s
 	if err != nil {
 		return nil, fmt.Errorf("watching the seat ledgers: %w", err)
 	}
-	synced := make(chan struct{})
-	ready.addChannel("seats-synced", synced)
-	err = mgr.Add(everyReplica(func(ctx context.Context) error {
-		if err := waitForSync(ctx); err != nil {
-			return err
-		}
-		close(synced)
-		return nil
-	}))
-	if err != nil {
+	if err := ready.addSync(mgr, "seats-synced", waitForSync); err != nil {
 		return nil, fmt.Errorf("adding the view of the seat ledgers: %w", err)
 	}
 	return view, nil
@@ -282,7 +259,7 @@ func addWebhooks(ctx context.Context, mgr manager.Manager, o options, now *trust
 			ServiceNamespace: o.namespace, ServiceName: o.webhookService,
 			MutatePodsPath: webhooks.MutatePodsPath(secret), ValidatePodsPath: webhooks.ValidatePodsPath(secret),
 			ValidateWorkloadsPath: webhooks.ValidateWorkloadsPath(secret),
-			ExemptNamespaces:      append([]string{o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
+			ExemptNamespaces:      o.exempt(),
 			Operator:              o.user(),
 		},
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"modelrights.dev/modelrights/internal/workloads"
 )
@@ -104,6 +105,21 @@ func (o *options) validate() error {
 func (o *options) workloads() workloads.Table {
 	further, _ := workloads.ParseTable([]byte(o.workloadTable))
 	return workloads.Default().With(further)
+}
+
+// user is the user name of the operator's account, as API servers have it.
+func (o *options) user() string {
+	return "system:serviceaccount:" + o.namespace + ":" + o.serviceAccount
+}
+
+// exempt are the namespaces whose pods and workloads are not decided on at admission, besides kube-system.
+func (o *options) exempt() []string {
+	return append([]string{o.namespace, o.nodeNamespace}, o.exemptNamespaces...)
+}
+
+// protected are the namespaces whose pods are never ended by us: those that are exempt, and kube-system.
+func (o *options) protected() []string {
+	return append([]string{metav1.NamespaceSystem}, o.exempt()...)
 }
 
 func isLoopback(address string) bool {

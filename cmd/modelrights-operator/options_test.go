@@ -46,3 +46,16 @@ func TestOptions(t *testing.T) {
 		})
 	}
 }
+
+func TestExemptNamespacesAreProtected(t *testing.T) {
+	o := options{namespace: "operator", nodeNamespace: "node", exemptNamespaces: []string{"monitoring"}}
+	if got := strings.Join(o.exempt(), " "); got != "operator node monitoring" {
+		t.Errorf("exempt are %s", got)
+	}
+	if got := strings.Join(o.protected(), " "); got != "kube-system operator node monitoring" {
+		t.Errorf("protected are %s", got)
+	}
+	if len(o.exemptNamespaces) != 1 {
+		t.Errorf("the flag was changed: %v", o.exemptNamespaces)
+	}
+}

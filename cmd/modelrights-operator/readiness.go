@@ -19,16 +19,24 @@ func (r *readiness) add(name string, check healthz.Checker) {
 	r.names, r.checks = append(r.names, name), append(r.checks, check)
 }
 
-// addChannel adds something that is in place once the channel is closed.
-func (r *readiness) addChannel(name string, done <-chan struct{}) {
+// addSync adds, in every replica, that wait has returned: something has read all that it is to know.
+func (r *readiness) addSync(mgr manager.Manager, name string, wait func(context.Context) error) error {
+	synced := make(chan struct{})
 	r.add(name, func(*http.Request) error {
 		select {
-		case <-done:
+		case <-synced:
 			return nil
 		default:
 			return fmt.Errorf("%s is not done yet", name)
 		}
 	})
+	return mgr.Add(everyReplica(func(ctx context.Context) error {
+		if err := wait(ctx); err != nil {
+			return err
+		}
+		close(synced)
+		return nil
+	}))
 }
 
 func (r *readiness) register(mgr manager.Manager) error {

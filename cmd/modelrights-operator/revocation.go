@@ -22,7 +22,7 @@ func addRevocation(mgr manager.Manager, o options, now clock.PassiveClock, store
 	reconciler := &controllers.RevocationReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Rights: store, Ledgers: view,
 		Audit: log, Events: mgr.GetEventRecorder(component), Clock: now, Timers: clock.RealClock{}, Metrics: counts,
-		Protected: append([]string{"kube-system", o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
+		Protected: o.protected(),
 	}
 	if err := reconciler.RegisterWaiting(metrics.Registry); err != nil {
 		return err

@@ -56,7 +56,7 @@ func addSeatEnds(ctx context.Context, mgr manager.Manager, o options, now clock.
 	ends := &controllers.SeatEndReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledgers: keeping.view, Book: keeping.book, Pods: pods,
 		Audit: log, Events: mgr.GetEventRecorder(component), Clock: now,
-		Protected: append([]string{"kube-system", o.namespace, o.nodeNamespace}, o.exemptNamespaces...),
+		Protected: o.protected(),
 	}
 	if err := ends.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the controller of the ends of seats: %w", err)
