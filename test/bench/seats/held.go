@@ -56,7 +56,7 @@ func (b *bench) hold(ctx context.Context, template *corev1.Pod) ([]heldPod, erro
 	for l := range licenses {
 		group.Go(func() error {
 			license := b.seeder.License(cluster.LicensesAtFirst + l)
-			license.UID, license.Generation = cluster.UIDOf(license), 1
+			license.UID, license.Generation = cluster.UIDOf(license), original.generation
 			ledger, pods := seats.Empty(license), map[types.UID]*corev1.Pod{}
 			for i := l; i < len(held); i += licenses {
 				j := 1 + i/licenses
@@ -105,6 +105,8 @@ func (b *bench) putLedger(ctx context.Context, license *v1alpha1.ModelLicense, l
 type origin struct {
 	pod                    *corev1.Pod
 	licenseMark, imageMark string
+	// generation is that of the licence, which copies of it have too. A ledger that was counted by another is written anew.
+	generation int64
 }
 
 // origin looks up what the template's condition speaks of. Its marks are hashes, which the copies need of their own: where
@@ -114,7 +116,7 @@ func (b *bench) origin(ctx context.Context, template *corev1.Pod) (*origin, erro
 	if err := b.plane.Client.Get(ctx, client.ObjectKey{Name: cluster.LicenseName(0)}, &license); err != nil {
 		return nil, err
 	}
-	o := &origin{pod: template, licenseMark: licenseMark(license.UID, cluster.Image(0)), imageMark: imageMark(cluster.Image(0))}
+	o := &origin{pod: template, licenseMark: licenseMark(license.UID, cluster.Image(0)), imageMark: imageMark(cluster.Image(0)), generation: license.Generation}
 	i := slices.IndexFunc(template.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == v1alpha1.PodConditionLicensed })
 	if i < 0 || !strings.Contains(template.Status.Conditions[i].Message, o.licenseMark) || !strings.Contains(template.Status.Conditions[i].Message, o.imageMark) {
 		return nil, fmt.Errorf("the condition of pod %s does not have the marks %s and %s: %v", template.Name, o.licenseMark, o.imageMark, template.Status.Conditions)
