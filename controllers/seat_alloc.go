@@ -10,11 +10,15 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"modelrights.dev/modelrights/internal/seats"
 )
 
 const (
-	// allocPause is the least time between two rounds of the allocator, in which changes are gathered.
+	// allocPause is the least time between two rounds of the allocator, in which changes are gathered; takePause that after
+	// a round that wrote a ledger, so that pods which come one after another share its next write.
 	allocPause = 25 * time.Millisecond
+	takePause  = 100 * time.Millisecond
 	// allocRetry is when licences are looked at again that a round left out, or whose ledger could not be written.
 	allocRetry = time.Second
 	// maxTaking bounds the pods that have seats and still their gate: a crash leaves no more than those behind, and when
@@ -40,6 +44,13 @@ type Ledgers interface {
 	Err(license string) error
 }
 
+// AllocationBook is what the allocator needs of *seatbook.Book.
+type AllocationBook interface {
+	SeatBook
+	// Written is a ledger as it was last written here, where that is remembered; it must not be changed.
+	Written(license string) *seats.Ledger
+}
+
 // SeatAllocator takes the seats of waiting pods. There is one goroutine of it, on the leader, woken by pods, ledgers, licences
 // and grants; it plans in memory over all ledgers that waiting pods need, and writes them in the order of their names. A pod
 // that has all its seats goes to the pod controller, which logs it and removes its gate.
@@ -48,7 +59,7 @@ type SeatAllocator struct {
 	Queue *SeatQueue
 	// Ledgers shows who holds seats, Book writes it.
 	Ledgers Ledgers
-	Book    SeatBook
+	Book    AllocationBook
 	// Rights knows the licences.
 	Rights Snapshots
 	// Pods reads from the cache.
@@ -64,6 +75,8 @@ type SeatAllocator struct {
 
 	// unseen are the seats that were written, and that the view does not show yet; the allocator's goroutine alone uses it.
 	unseen map[string]unseenSeats
+	// wrote says whether the round wrote a ledger; the same goroutine's.
+	wrote bool
 }
 
 // unseenSeats are seats of a licence that were written at a time.
@@ -94,6 +107,7 @@ func (a *SeatAllocator) run(ctx context.Context, enqueue func(pod types.Namespac
 			continue
 		case <-a.Queue.wake:
 		}
+		a.wrote = false
 		skipped, err := a.round(ctx, enqueue)
 		if err != nil && ctx.Err() == nil {
 			log.Error(err, "Seats cannot be taken")
@@ -101,10 +115,14 @@ func (a *SeatAllocator) run(ctx context.Context, enqueue func(pod types.Namespac
 		for _, license := range skipped {
 			left[license] = true
 		}
+		pause := allocPause
+		if a.wrote {
+			pause = takePause
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(allocPause):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -149,6 +167,7 @@ func (a *SeatAllocator) round(ctx context.Context, enqueue func(types.Namespaced
 	if len(chosen) == 0 {
 		return scene.left, nil
 	}
+	a.wrote = true
 	seated, err := a.take(ctx, scene, chosen)
 	for _, pod := range seated {
 		enqueue(pod, true)

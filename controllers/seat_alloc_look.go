@@ -30,15 +30,16 @@ type allocScene struct {
 }
 
 // look gathers what is known of licences. One in which a pod runs without its seat gets no new pods before that has one; so
-// does one whose ledger has not come back with what was written last, or by newer limits than are known here.
+// does one by newer limits than are known here. Where the view does not show yet what was written last, the ledger is taken
+// as it was written: whoever else has written it since is heard of when seats are taken.
 func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) *allocScene {
 	s := &allocScene{
 		now: a.Clock.Now(), licenses: map[string]*v1alpha1.ModelLicense{}, ledgers: map[string]*seats.Ledger{},
 		surges: map[types.UID][]types.UID{},
 	}
 	for _, name := range licenses {
-		ledger := a.Ledgers.Ledger(name)
-		if a.Ledgers.Err(name) != nil || !a.seen(name, ledger, s.now) {
+		ledger, known := a.newest(name, s.now)
+		if !known {
 			s.left = append(s.left, name)
 			continue
 		}
@@ -76,6 +77,19 @@ func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) 
 		return true
 	})
 	return s
+}
+
+// newest is the newest ledger of a licence that is known here, nil where there is none; false where it cannot be understood,
+// or what was written last is neither shown nor remembered.
+func (a *SeatAllocator) newest(license string, now time.Time) (ledger *seats.Ledger, known bool) {
+	if a.Ledgers.Err(license) != nil {
+		return nil, false
+	}
+	if ledger = a.Ledgers.Ledger(license); a.seen(license, ledger, now) {
+		return ledger, true
+	}
+	ledger = a.Book.Written(license)
+	return ledger, ledger != nil
 }
 
 // seen says whether the view shows what was written to a ledger last.

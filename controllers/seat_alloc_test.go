@@ -237,3 +237,42 @@ func TestQueueTells(t *testing.T) {
 		t.Errorf("told %s", got)
 	}
 }
+
+// laggingView shows ledgers as they were, whatever is written.
+type laggingView struct{ *bookedSeats }
+
+func (laggingView) Ledger(string) *seats.Ledger { return nil }
+
+func (laggingView) LicensesOf(types.UID) []string { return nil }
+
+// forgetful remembers nothing that it wrote.
+type forgetful struct{ *bookedSeats }
+
+func (forgetful) Written(string) *seats.Ledger { return nil }
+
+// TestRoundsGoOnByWhatWasWritten: a round does not wait until the view shows the last one, and counts what that took.
+func TestRoundsGoOnByWhatWasWritten(t *testing.T) {
+	s := newScene(t, "2")
+	s.Ledgers = laggingView{s.held}
+	s.pod(1, seatInQueue)
+	if got := s.rounds(t); !slices.Equal(got, []string{"llm-1"}) {
+		t.Fatalf("the first round let %v go", got)
+	}
+	s.pod(2, seatInQueue)
+	s.pod(3, seatInQueue)
+	if got := s.rounds(t); !slices.Equal(got, []string{"llm-2"}) {
+		t.Errorf("the second round let %v go, and there was one seat left", got)
+	}
+	if got := s.held.ledgers[s.license.Name].Len(); got != 2 {
+		t.Errorf("%d seats are taken of 2", got)
+	}
+
+	s = newScene(t, "2")
+	s.Ledgers, s.Book = laggingView{s.held}, forgetful{s.held}
+	s.pod(1, seatInQueue)
+	s.rounds(t)
+	s.pod(2, seatInQueue)
+	if got := s.rounds(t); len(got) > 0 {
+		t.Errorf("%v went by a view that is known to lag", got)
+	}
+}

@@ -133,6 +133,13 @@ func (b *Book) Do(ctx context.Context, license string, changes ...seats.Change) 
 	}
 }
 
+// Written is the ledger of a licence as it was last written by this Book; nil where that is not remembered. Others may have
+// written it since. It must not be changed: Clone it.
+func (b *Book) Written(license string) *seats.Ledger {
+	s, _ := b.memory.get(license)
+	return s.ledger
+}
+
 // work writes for a licence until nobody waits.
 func (b *Book) work(license string, q *queue) {
 	for {
