@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -17,17 +16,16 @@ import (
 
 // checkPod: the pod exists as its token says, runs on the caller's node, is not on its way out, and has a volume of
 // ours that names the licence.
-func (r *Releaser) checkPod(ctx context.Context, c *call) *protocol.Error {
+func (r *Releaser) checkPod(_ context.Context, c *call) *protocol.Error {
 	v := &c.request.Volume
-	var pod corev1.Pod
-	err := r.Reader.Get(ctx, types.NamespacedName{Namespace: v.PodNamespace, Name: v.PodName}, &pod)
+	pod, err := c.ahead.pod()
 	if err != nil && !apierrors.IsNotFound(err) {
 		return lookupFailed("the pod", err)
 	}
 	if err != nil || string(pod.UID) != v.PodUID {
 		return refuse(v1alpha1.ReasonPodGone, remedyGone, "pod %s/%s with UID %s does not exist any more", v.PodNamespace, v.PodName, v.PodUID)
 	}
-	c.pod = &pod
+	c.pod = pod
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return refuse(v1alpha1.ReasonPodGone, remedyGone, "pod %s/%s is being deleted", pod.Namespace, pod.Name)
@@ -48,8 +46,8 @@ const remedyGone = "nothing is to be done: a pod that has ended, or is about to,
 
 // checkEntitled: as the pod is now, it references an image of the licence where the key may be used, a grant entitles
 // it, and nothing but the containers that use the licence mounts the key.
-func (r *Releaser) checkEntitled(ctx context.Context, c *call) *protocol.Error {
-	snapshot, namespaceLabels, refusal := r.readRights(ctx, c.pod.Namespace, c.request.Volume.License)
+func (r *Releaser) checkEntitled(_ context.Context, c *call) *protocol.Error {
+	snapshot, namespaceLabels, refusal := c.ahead.rights(c.request.Volume.License)
 	if refusal != nil {
 		return refusal
 	}
@@ -86,26 +84,25 @@ func entitled(p *corev1.Pod, namespaceLabels map[string]string, license string, 
 	return licenses[0], nil
 }
 
-// readRights reads, live, all that bears on one licence in one namespace.
-func (r *Releaser) readRights(ctx context.Context, namespace, licenseName string) (*entitlement.Snapshot, map[string]string, *protocol.Error) {
-	var ns corev1.Namespace
-	if err := r.Reader.Get(ctx, types.NamespacedName{Name: namespace}, &ns); err != nil {
+// rights are all that bears on one licence in the pod's namespace.
+func (a *ahead) rights(licenseName string) (*entitlement.Snapshot, map[string]string, *protocol.Error) {
+	namespace, err := a.namespace()
+	if err != nil {
 		return nil, nil, lookupFailed("the pod's namespace", err)
 	}
 	changes := entitlement.Changes{
 		Licenses: map[string]*v1alpha1.ModelLicense{},
 		Grants:   map[entitlement.GrantKey]*v1alpha1.ModelGrant{},
 	}
-	var license v1alpha1.ModelLicense
-	err := r.Reader.Get(ctx, types.NamespacedName{Name: licenseName}, &license)
+	license, err := a.license()
 	if client.IgnoreNotFound(err) != nil {
 		return nil, nil, lookupFailed("the licence", err)
 	}
 	if err == nil {
-		changes.Licenses[licenseName] = &license
+		changes.Licenses[licenseName] = license
 	}
-	var grants v1alpha1.ModelGrantList
-	if err := r.Reader.List(ctx, &grants, client.InNamespace(namespace)); err != nil {
+	grants, err := a.grants()
+	if err != nil {
 		return nil, nil, lookupFailed("the namespace's grants", err)
 	}
 	for i := range grants.Items {
@@ -117,5 +114,5 @@ func (r *Releaser) readRights(ctx context.Context, namespace, licenseName string
 	if err != nil {
 		return nil, nil, lookupFailed("the licence", err)
 	}
-	return none.Apply(changes), ns.Labels, nil
+	return none.Apply(changes), namespace.Labels, nil
 }

@@ -61,6 +61,9 @@ type call struct {
 	address string
 	request protocol.ReleaseRequest
 
+	// ahead is what was asked of the API server when the call began.
+	ahead *ahead
+
 	driver    holder
 	podHolder holder
 	pod       *corev1.Pod
@@ -97,6 +100,8 @@ func (r *Releaser) release(ctx context.Context, c *call) (keys.Material, *protoc
 
 // decide runs the checks. After a refusal no key is left in the call.
 func (r *Releaser) decide(ctx context.Context, c *call) *protocol.Error {
+	c.ahead = r.readAhead(ctx, &c.request.Volume)
+	defer c.ahead.finish()
 	for _, check := range checks {
 		if refusal := check(r, ctx, c); refusal != nil {
 			c.material.Wipe()

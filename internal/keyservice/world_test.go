@@ -264,9 +264,7 @@ func (w *world) releaser(t *testing.T) *Releaser {
 			return c.Get(ctx, key, o, opts...)
 		},
 		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
-			if _, ok := l.(*corev1.PodList); ok {
-				w.countLive("Pods")
-			}
+			w.countLive(kindOf(l) + "s")
 			if err := w.failing[kindOf(l)]; err != nil {
 				return err
 			}
