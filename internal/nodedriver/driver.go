@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keyservice/limit"
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
@@ -70,6 +71,9 @@ type Driver struct {
 	stopping   context.Context
 	stop       context.CancelFunc
 
+	// earlyOfTarget and earlyOfNamespace count what is asked for when it was not due.
+	earlyOfTarget, earlyOfNamespace *limit.Rates[string]
+
 	mu       sync.Mutex
 	renewals map[string]*renewal // by target
 	pauses   map[string]pause    // by target
@@ -79,7 +83,9 @@ type Driver struct {
 func New(options Options) *Driver {
 	d := &Driver{
 		options: options, leases: newLeases(), metrics: newMetrics(),
-		renewals: map[string]*renewal{}, pauses: map[string]pause{},
+		earlyOfTarget:    limit.NewRates[string](earlyOfTarget, maxEarly),
+		earlyOfNamespace: limit.NewRates[string](earlyOfNamespace, maxEarly),
+		renewals:         map[string]*renewal{}, pauses: map[string]pause{},
 	}
 	d.reports = newReports(options.ReportDir, options.Boot, options.Log)
 	d.stopping, d.stop = context.WithCancel(context.Background())

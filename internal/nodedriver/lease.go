@@ -36,6 +36,8 @@ type lease struct {
 	Until time.Duration `json:"until,omitempty"`
 	// Answered is when the key service last answered, by when it was asked.
 	Answered time.Duration `json:"answered,omitempty"`
+	// Due is why the key has to go whatever the lease says: it could not be wiped yet.
+	Due v1alpha1.Reason `json:"due,omitempty"`
 	// Wiped is why there is no key any more; empty where there is one.
 	Wiped v1alpha1.Reason `json:"wiped,omitempty"`
 }
@@ -55,9 +57,10 @@ func (l *lease) renew(clock BootClock, asked time.Duration, seconds int64) {
 	}
 }
 
-// left is how long the lease still lasts, and whether it ends at all. That of another start of the node is over.
+// left is how long the lease still lasts, and whether it ends at all. That of another start of the node is over, and so is that
+// of a key which should be gone.
 func (l *lease) left(clock BootClock) (left time.Duration, ends bool) {
-	if l.BootID != clock.ID() {
+	if l.BootID != clock.ID() || l.Due != "" {
 		return 0, true
 	}
 	return max(0, l.Until-clock.Now()), l.Until > 0
@@ -67,6 +70,14 @@ func (l *lease) left(clock BootClock) (left time.Duration, ends bool) {
 func (l *lease) over(clock BootClock) bool {
 	left, ends := l.left(clock)
 	return ends && left == 0
+}
+
+// ending is why a key whose lease is over is wiped, and which cause is counted.
+func (l *lease) ending() (reason v1alpha1.Reason, cause string) {
+	if l.Due != "" && l.Due != v1alpha1.ReasonLeaseEnded {
+		return l.Due, causeRefused
+	}
+	return v1alpha1.ReasonLeaseEnded, causeLease
 }
 
 // early says whether the key service answered so short a time ago that a call of kubelet's was not due.

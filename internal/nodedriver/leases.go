@@ -2,6 +2,7 @@ package nodedriver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -14,8 +15,8 @@ const (
 	// longestSleep bounds how late the end of a lease is noticed after the node was suspended: timers do not run then.
 	longestSleep = 5 * time.Second
 
-	// retryWipe is after what time a key that could not be wiped is tried again.
-	retryWipe = time.Second
+	// longestWipePause is the longest time between two attempts to wipe a key that cannot be wiped.
+	longestWipePause = 15 * time.Second
 )
 
 // leases are what the driver knows of the keys on its node, by target. Beside each key lies the same, for the driver's
@@ -23,11 +24,21 @@ const (
 type leases struct {
 	mu   sync.Mutex
 	held map[string]lease
+	// failing are the attempts to wipe a key that failed, since the last that did not.
+	failing map[string]failing
 	// changed has an element when a lease may end sooner than was known.
 	changed chan struct{}
 }
 
-func newLeases() *leases { return &leases{held: map[string]lease{}, changed: make(chan struct{}, 1)} }
+// failing is how often in a row a key could not be wiped, and when it is tried again.
+type failing struct {
+	attempts  int
+	notBefore time.Duration
+}
+
+func newLeases() *leases {
+	return &leases{held: map[string]lease{}, failing: map[string]failing{}, changed: make(chan struct{}, 1)}
+}
 
 func (l *leases) get(target string) (lease, bool) {
 	l.mu.Lock()
@@ -40,6 +51,9 @@ func (l *leases) put(target string, value lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held[target] = value
+	if value.Due == "" {
+		delete(l.failing, target)
+	}
 	select {
 	case l.changed <- struct{}{}:
 	default:
@@ -50,9 +64,19 @@ func (l *leases) remove(target string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.held, target)
+	delete(l.failing, target)
 }
 
-// due lists the targets whose lease is over while the key is there, and how long it is until the next one's is.
+// failed has a key wiped again after a pause, longer each time.
+func (l *leases) failed(target string, now time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.failing[target]
+	l.failing[target] = failing{attempts: f.attempts + 1, notBefore: now + min(backOff(f.attempts), longestWipePause)}
+}
+
+// due lists the targets whose lease is over while the key is there, and how long it is until there is another. A key that could
+// not be wiped waits for its next attempt.
 func (l *leases) due(clock BootClock) (over []string, next time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,6 +86,10 @@ func (l *leases) due(clock BootClock) (over []string, next time.Duration) {
 		switch {
 		case held.Wiped != "" || !ends:
 		case left == 0:
+			if wait := l.failing[target].notBefore - clock.Now(); wait > 0 {
+				next = min(next, wait)
+				continue
+			}
 			over = append(over, target)
 		default:
 			next = min(next, left)
@@ -135,8 +163,9 @@ func (d *Driver) enforce(ctx context.Context) (next time.Duration) {
 	over, next := d.leases.due(d.options.Boot)
 	for _, target := range over {
 		if err := d.endLease(ctx, target); err != nil {
-			d.options.Log.Error(err, "A key whose lease is over cannot be wiped", "target", target)
-			next = min(next, retryWipe)
+			d.options.Log.Error(err, "A key whose lease is over cannot be wiped; it is tried again", "target", target)
+			d.leases.failed(target, d.options.Boot.Now())
+			next = min(next, backOff(0))
 		}
 	}
 	return next
@@ -162,15 +191,17 @@ func (d *Driver) endLease(ctx context.Context, target string) error {
 		d.leases.remove(target)
 		return nil
 	}
-	return d.wipe(target, held, v1alpha1.ReasonLeaseEnded, causeLease)
+	reason, cause := held.ending()
+	return d.wipe(target, held, reason, cause)
 }
 
 // wipe makes the key at a target, which the caller has locked, unreadable to whoever has it open or mounted, and reports it.
+// Where that fails it is due from then on, and tried again until it is done, in the driver's next run if need be.
 func (d *Driver) wipe(target string, held lease, reason v1alpha1.Reason, cause string) error {
 	if err := d.options.Mounts.Wipe(target, leaseFileName); err != nil {
-		return fmt.Errorf("wipe the key: %w", err)
+		return d.notWiped(target, held, reason, err)
 	}
-	held.Wiped = reason
+	held.Wiped, held.Due = reason, ""
 	d.metrics.wiped.WithLabelValues(cause).Inc()
 	v := held.Volume
 	d.options.Log.Info("Key wiped", "reason", reason, "namespace", v.PodNamespace, "pod", v.PodName, "license", v.License, "volume", v.Handle)
@@ -183,4 +214,16 @@ func (d *Driver) wipe(target string, held lease, reason v1alpha1.Reason, cause s
 		d.options.Log.Error(err, "A wiped key cannot be noted as such", "target", target)
 	}
 	return nil
+}
+
+// notWiped notes that a key at a target, which the caller has locked, could not be wiped, for enforce to do it.
+func (d *Driver) notWiped(target string, held lease, reason v1alpha1.Reason, cause error) error {
+	d.metrics.wipeFailures.Inc()
+	held.Wiped, held.Due = "", reason
+	d.leases.put(target, held)
+	err := fmt.Errorf("wipe the key: %w", cause)
+	if noteErr := d.writeLease(target, held); noteErr != nil {
+		err = errors.Join(err, fmt.Errorf("note that the key is to be wiped: %w", noteErr))
+	}
+	return err
 }

@@ -116,23 +116,6 @@ func TestLeaseTornApart(t *testing.T) {
 	}
 }
 
-// A key that cannot be wiped is tried again soon.
-func TestWipeFails(t *testing.T) {
-	r := newRig()
-	d := r.driver()
-	r.publish(t, d)
-	r.boot.step(time.Hour)
-	r.mounts.fail["Wipe"] = errBroken
-	if next := d.enforce(t.Context()); next > retryWipe || r.key() == "" {
-		t.Errorf("next after %s", next)
-	}
-	delete(r.mounts.fail, "Wipe")
-	d.enforce(t.Context())
-	if r.key() != "" {
-		t.Error("the key is still there")
-	}
-}
-
 // The tmpfs takes nothing any more: the key is wiped all the same, once.
 func TestWipeThatCannotBeNoted(t *testing.T) {
 	r := newRig()
@@ -309,30 +292,6 @@ func TestWipedKeyComesBack(t *testing.T) {
 		t.Errorf("lease %+v", held)
 	}
 	r.noSecrets(t)
-}
-
-// A key that is refused for good is asked for less and less often, unless the pod was changed.
-func TestRefusedKeyIsAskedForSeldom(t *testing.T) {
-	r := newRig()
-	d := r.driver()
-	r.publish(t, d)
-	r.keys.verdict = protocol.RenewResponse{Verdict: protocol.Wipe, Reason: v1alpha1.ReasonNoGrant}
-	r.keys.err = &protocol.Error{Reason: v1alpha1.ReasonNoGrant, Message: "no grant"}
-	r.publish(t, d)
-	asked := len(r.keys.requests)
-	for range 10 * 3600 / 76 {
-		r.boot.step(76 * time.Second)
-		r.publish(t, d)
-	}
-	if n := len(r.keys.requests) - asked; n < 140 || n > 180 {
-		t.Errorf("asked %d times in ten hours", n)
-	}
-	r.keys.err = nil
-	r.boot.step(time.Second)
-	r.publish(t, d)
-	if r.key() != secretKey {
-		t.Error("the key is not back although the pod was changed")
-	}
 }
 
 // The driver ends at each point while it puts a key back: nothing stays without a lease.

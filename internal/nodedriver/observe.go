@@ -22,6 +22,8 @@ type metrics struct {
 	renewals *prometheus.CounterVec
 	wiped    *prometheus.CounterVec
 	reports  *prometheus.CounterVec
+	// wipeFailures are keys that should be gone and are still there, by attempt.
+	wipeFailures prometheus.Counter
 }
 
 // The values of the label result of renewals and reports.
@@ -63,6 +65,10 @@ func newMetrics() *metrics {
 			Name: "modelrights_node_reports_total",
 			Help: "Attempts to report the end of a key to the key service, by event and result.",
 		}, []string{"event", "result"}),
+		wipeFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "modelrights_node_wipe_failures_total",
+			Help: "Attempts to wipe a key that failed.",
+		}),
 	}
 }
 
@@ -74,7 +80,8 @@ func (d *Driver) register(registry prometheus.Registerer) error {
 	}, func() float64 { return float64(d.reports.len()) })
 	m := d.metrics
 	return errors.Join(registry.Register(m.calls), registry.Register(m.seconds), registry.Register(m.renewals),
-		registry.Register(m.wiped), registry.Register(m.reports), registry.Register(waiting))
+		registry.Register(m.wiped), registry.Register(m.reports),
+		registry.Register(m.wipeFailures), registry.Register(waiting))
 }
 
 // NewServer returns a server of a driver. The error is of registering the metrics.

@@ -146,6 +146,7 @@ func (d *Driver) prepareEnd(target string) {
 	}
 	held, ok := d.leaseAt(target)
 	if err := d.options.Mounts.Wipe(target, leaseFileName); err != nil {
+		d.metrics.wipeFailures.Inc()
 		d.options.Log.Error(err, "A key cannot be wiped before it is unmounted", "target", target)
 	}
 	if ok && held.Volume.PodUID != "" {

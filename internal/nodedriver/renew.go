@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
+	"modelrights.dev/modelrights/internal/keyservice/limit"
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
 )
 
@@ -19,6 +20,15 @@ const (
 	// longestRefillPause is the longest time between two attempts to have a wiped key again while the key service refuses.
 	longestRefillPause = 3 * time.Minute
 )
+
+// What a node asks for early: the key service takes ten releases a second from it, and starting pods need them.
+var (
+	earlyOfTarget    = limit.Rate{Burst: 3, Every: 20 * time.Second}
+	earlyOfNamespace = limit.Rate{Burst: 50, Every: 500 * time.Millisecond}
+)
+
+// maxEarly bounds the memory for each of them.
+const maxEarly = 4096
 
 // renewal is one that is under way. Whoever comes meanwhile has it followed by another.
 type renewal struct{ again bool }
@@ -108,6 +118,14 @@ func (d *Driver) obey(target string, volume protocol.Volume, asked time.Duration
 // told nothing, as of any volume that is there. The caller has locked the target.
 func (d *Driver) refill(ctx context.Context, req *csi.NodePublishVolumeRequest, held lease) {
 	target := req.GetTargetPath()
+	if held.Due != "" {
+		reason, cause := held.ending()
+		if err := d.wipe(target, held, reason, cause); err != nil {
+			d.options.Log.Error(err, "A key that is partly wiped cannot be wiped", "target", target)
+			return
+		}
+		held, _ = d.leases.get(target)
+	}
 	if held.Wiped == "" {
 		// The driver ended before it could note it.
 		held.Wiped = v1alpha1.ReasonLeaseEnded
@@ -121,7 +139,7 @@ func (d *Driver) refill(ctx context.Context, req *csi.NodePublishVolumeRequest, 
 	pause.called = now
 	d.pauses[target] = pause
 	d.mu.Unlock()
-	if !early && now < pause.until {
+	if early && !d.mayBeEarly(target, held.Volume.PodNamespace, now) || !early && now < pause.until {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, refillTimeout)
@@ -139,7 +157,15 @@ func (d *Driver) refill(ctx context.Context, req *csi.NodePublishVolumeRequest, 
 	d.options.Log.Info("Key put back", subject(req)...)
 }
 
-// pause is when a wiped key is asked for again: not before until, unless kubelet calls when that is not due.
+// mayBeEarly says whether a wiped key may be asked for when kubelet's call was not due: somebody changed the pod. That may be
+// the operator, since the key is released again, or a tenant, as often as he likes.
+func (d *Driver) mayBeEarly(target, namespace string, now time.Duration) bool {
+	at := time.Unix(0, 0).Add(now)
+	return d.earlyOfTarget.Take(at, target) == 0 && d.earlyOfNamespace.Take(at, namespace) == 0
+}
+
+// pause is when a wiped key is asked for again: not before until, unless kubelet calls when that is not due, and that not too
+// often.
 type pause struct {
 	called, until time.Duration
 	refusals      int
@@ -185,8 +211,11 @@ func (d *Driver) putBack(ctx context.Context, req *csi.NodePublishVolumeRequest)
 		// The lease after the key: one that is over wipes what a driver that ends here left.
 		err = d.writeLease(target, fresh)
 	}
-	if err != nil {
-		return errors.Join(err, d.options.Mounts.Wipe(target, leaseFileName))
+	if err == nil {
+		return nil
 	}
-	return nil
+	if wipeErr := d.options.Mounts.Wipe(target, leaseFileName); wipeErr != nil {
+		err = errors.Join(err, d.notWiped(target, fresh, v1alpha1.ReasonLeaseEnded, wipeErr))
+	}
+	return err
 }
