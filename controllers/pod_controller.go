@@ -99,6 +99,8 @@ type PodReconciler struct {
 	governed governedImages
 	// nodes are those that pods run on.
 	nodes seatNodes
+	// marks are those of seats that are about to be given back.
+	marks giveBackMarks
 }
 
 // SetupWithManager registers the controller for pods whose spec or labels are written, and for licences, grants and

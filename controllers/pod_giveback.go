@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,8 +18,27 @@ import (
 	"modelrights.dev/modelrights/internal/seats"
 )
 
-// giveBackWithin is the end that marks a seat which is about to be given back. Nobody ends a gated pod's seat by it.
-const giveBackWithin = 10 * time.Minute
+const (
+	// giveBackWithin is the least time until the end that marks a seat which is about to be given back. Nobody ends a gated
+	// pod's seat by it.
+	giveBackWithin = 10 * time.Minute
+	// markSpread is how many different marks can be made in one second.
+	markSpread = 3600
+)
+
+// giveBackMarks makes ends that tell one give-back from another: ledgers keep whole seconds, and a pod may take and give back
+// seats more than once in one. Marks of an operator differ while it makes fewer than markSpread of them a second; those of
+// several begin at random.
+type giveBackMarks struct {
+	begin sync.Once
+	count atomic.Uint32
+}
+
+// next is an end that marks a seat from now.
+func (m *giveBackMarks) next(now time.Time) time.Time {
+	m.begin.Do(func() { m.count.Store(rand.Uint32N(markSpread)) })
+	return now.Add(giveBackWithin + time.Duration(m.count.Add(1)%markSpread)*time.Second)
+}
 
 // giveBack gives back the seats of a pod that is still gated. It must not be that the gate is removed by what was read
 // before, by this operator or by another that believes to lead. So the seats are marked first, by which nobody who looks at
@@ -90,7 +112,7 @@ func (q *SeatQueue) gaveBack(uid types.UID) {
 
 // markSeats sets an end for a pod's seats, and returns which it is for each.
 func (r *PodReconciler) markSeats(ctx context.Context, pod types.UID, licenses []string) (map[string]time.Time, error) {
-	until, marked := r.Clock.Now().Add(giveBackWithin), map[string]time.Time{}
+	until, marked := r.marks.next(r.Clock.Now()), map[string]time.Time{}
 	for _, license := range licenses {
 		result, err := r.book(ctx, license, seats.Expire{Pod: pod, Until: until})
 		if err != nil {
