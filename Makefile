@@ -58,7 +58,7 @@ test: test-unit test-integration test-e2e ## Run every test: unit, against real 
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need nothing but Go.
-	go test $$(go list ./... | grep -v -e /test/integration -e /test/e2e$$ -e /test/chart)
+	go test -timeout 30m $$(go list ./... | grep -v -e /test/integration -e /test/e2e$$ -e /test/chart)
 	cd hack/cluster && go test ./...
 	cd test/alerts && go test ./...
 
@@ -80,7 +80,7 @@ test-e2e: cluster-up images ## Run the tests that need a kubelet, on a real clus
 
 .PHONY: e2e-suite
 e2e-suite:
-	source $(CLUSTERENV) && go test -tags e2e ./test/e2e/... -v -timeout 40m
+	source $(CLUSTERENV) && go test -tags e2e ./test/e2e/... -v -timeout 60m
 
 .PHONY: mutants
 mutants: ## Take each guard of docs/coverage.md out of the code, one at a time, and see that its tests go red (MUTANTFLAGS="-shard 1/8").

@@ -76,7 +76,7 @@ func TestReport(t *testing.T) {
 		return c.Create(ctx, o)
 	}))
 	start(t, log)
-	ctx := withTimeout(t, 10*time.Second)
+	ctx := withTimeout(t, time.Minute)
 	for n, step := range []struct {
 		entry   Entry
 		refused bool

@@ -71,7 +71,7 @@ func TestFaults(t *testing.T) {
 			start(t, l)
 			const appends = 20
 			for i := range appends {
-				index, err := l.Append(withTimeout(t, 5*time.Second), numbered(i))
+				index, err := l.Append(withTimeout(t, time.Minute), numbered(i))
 				if err != nil {
 					t.Fatalf("append %d: %v", i, err)
 				}
@@ -108,12 +108,12 @@ func TestRefusalFailsAtOnce(t *testing.T) {
 				return c.Create(ctx, obj)
 			}))
 			start(t, l)
-			_, err := l.Append(withTimeout(t, 5*time.Second), release())
+			_, err := l.Append(withTimeout(t, time.Minute), release())
 			if !errors.Is(err, ErrNotDurable) || errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, refusal) {
 				t.Errorf("append: %v", err)
 			}
 			refusing.Store(false)
-			if index, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil || index != 0 {
+			if index, err := l.Append(withTimeout(t, time.Minute), release()); err != nil || index != 0 {
 				t.Errorf("append after the refusal: %d, %v", index, err)
 			}
 		})
@@ -129,7 +129,7 @@ func TestNeverDurableWithoutCommit(t *testing.T) {
 		return errCut
 	}), func(o *Options) { o.FlushTimeout = 50 * time.Millisecond })
 	stop := start(t, l)
-	index, err := l.Append(withTimeout(t, 50*time.Millisecond), release())
+	index, err := l.Append(withTimeout(t, time.Second), release()) // long enough for two attempts on any machine
 	if !errors.Is(err, ErrNotDurable) || !errors.Is(err, context.DeadlineExceeded) || index != -1 {
 		t.Errorf("append: %d, %v", index, err)
 	}
@@ -211,7 +211,7 @@ func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 
 	successor := newLog(t, c, func(o *Options) { o.Identity = "operator-1" })
 	start(t, successor)
-	index, err := successor.Append(withTimeout(t, 5*time.Second), admitted)
+	index, err := successor.Append(withTimeout(t, time.Minute), admitted)
 	if err != nil || index != 1 {
 		t.Fatalf("append in the successor: %d, %v", index, err)
 	}

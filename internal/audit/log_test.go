@@ -36,7 +36,7 @@ func TestAppendIsInTheLog(t *testing.T) {
 	l := newLog(t, c)
 	start(t, l)
 	for want := range int64(5) {
-		index, err := l.Append(withTimeout(t, 5*time.Second), release())
+		index, err := l.Append(withTimeout(t, time.Minute), release())
 		if err != nil || index != want {
 			t.Fatalf("append: index %d, %v, want %d", index, err, want)
 		}
@@ -54,7 +54,7 @@ func TestAppendIsInTheLog(t *testing.T) {
 func TestStartTwice(t *testing.T) {
 	l := newLog(t, newClient(t))
 	start(t, l)
-	if _, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil {
+	if _, err := l.Append(withTimeout(t, time.Minute), release()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Start(t.Context()); err == nil {
@@ -78,7 +78,7 @@ func TestAppendsShareRecords(t *testing.T) {
 	indexes := make([]int64, n)
 	for i := range n {
 		wg.Go(func() {
-			index, err := l.Append(withTimeout(t, 20*time.Second), numbered(i))
+			index, err := l.Append(withTimeout(t, time.Minute), numbered(i))
 			if err != nil {
 				t.Errorf("append: %v", err)
 			}
@@ -139,10 +139,10 @@ func TestFloodOfDenials(t *testing.T) {
 	}
 	released := make(chan error, 1)
 	go func() {
-		_, err := l.Append(withTimeout(t, 10*time.Second), release())
+		_, err := l.Append(withTimeout(t, time.Minute), release())
 		released <- err
 	}()
-	NewWithT(t).Eventually(l.reserved.len).Should(Equal(1))
+	NewWithT(t).Eventually(l.reserved.len).WithTimeout(time.Minute).Should(Equal(1))
 	close(blocked)
 	if err := <-released; err != nil {
 		t.Fatalf("release during a flood: %v", err)
@@ -183,7 +183,7 @@ func TestRefusedDenialsAreToldLater(t *testing.T) {
 		l.Submit(denial("ml", "llm", fmt.Sprintf("a:%d", n)))
 	}
 	for l.dropped.Load() < 7 {
-		if _, err := l.Append(withTimeout(t, 5*time.Second), release()); err == nil {
+		if _, err := l.Append(withTimeout(t, time.Minute), release()); err == nil {
 			t.Fatal("appended without permission")
 		}
 	}
@@ -215,7 +215,7 @@ func TestWriters(t *testing.T) {
 		start(t, l)
 		for i := range each {
 			wg.Go(func() {
-				if _, err := l.Append(withTimeout(t, 30*time.Second), numbered(w*each+i)); err != nil {
+				if _, err := l.Append(withTimeout(t, time.Minute), numbered(w*each+i)); err != nil {
 					t.Errorf("append: %v", err)
 				}
 			})
@@ -287,7 +287,7 @@ func TestStartFinds(t *testing.T) {
 			}
 			l := newLog(t, c)
 			start(t, l)
-			if index, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil || index != test.want {
+			if index, err := l.Append(withTimeout(t, time.Minute), release()); err != nil || index != test.want {
 				t.Errorf("append: %d, %v, want %d", index, err, test.want)
 			}
 		})
@@ -315,7 +315,7 @@ func TestUnreadableStart(t *testing.T) {
 		t.Errorf("%d entries were written", len(entries))
 	}
 	readable.Store(true)
-	if _, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil {
+	if _, err := l.Append(withTimeout(t, time.Minute), release()); err != nil {
 		t.Errorf("append: %v", err)
 	}
 }

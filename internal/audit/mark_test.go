@@ -54,7 +54,7 @@ func TestStamped(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := start(t, l)
-	if _, err := l.Append(withTimeout(t, 5*time.Second), release()); err != nil {
+	if _, err := l.Append(withTimeout(t, time.Minute), release()); err != nil {
 		t.Fatal(err)
 	}
 	stop()

@@ -35,7 +35,7 @@ func TestContact(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- c.Start(ctx) }()
-	gomega.NewWithT(t).Eventually(c.InTouch).Should(gomega.BeTrue())
+	gomega.NewWithT(t).Eventually(c.InTouch).WithTimeout(time.Minute).Should(gomega.BeTrue())
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

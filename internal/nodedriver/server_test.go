@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/onsi/gomega"
@@ -48,7 +49,7 @@ func (r *rig) run(t *testing.T, dir string) *running {
 		return result
 	}
 	t.Cleanup(func() { _ = stop() })
-	gomega.NewWithT(t).Eventually(s.Ready).Should(gomega.Succeed())
+	gomega.NewWithT(t).Eventually(s.Ready).WithTimeout(time.Minute).Should(gomega.Succeed())
 	return &running{s, sockets, stop}
 }
 

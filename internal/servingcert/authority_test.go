@@ -233,7 +233,7 @@ func TestStart(t *testing.T) {
 			}
 			state, err := parseState(secret.Data)
 			return err == nil && state.serves(clock.Now())
-		}).WithTimeout(30*time.Second).Should(gomega.BeTrue(), what)
+		}).WithTimeout(time.Minute).Should(gomega.BeTrue(), what)
 		return &secret
 	}
 	secret := serves("install")
@@ -242,7 +242,7 @@ func TestStart(t *testing.T) {
 	}
 	a.options.Keeper.vanished(secret)
 	serves("deletion")
-	eventually.Eventually(clock.HasWaiters).Should(gomega.BeTrue())
+	eventually.Eventually(clock.HasWaiters).WithTimeout(time.Minute).Should(gomega.BeTrue())
 	clock.Step(50 * 365 * day)
 	serves("the clock jumps over every expiry")
 	stop()

@@ -46,7 +46,7 @@ var _ = Describe("When something breaks", func() {
 		Eventually(func(g Gomega) {
 			g.Expect(api.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 			g.Expect(isReady(pod)).To(BeTrue(), summary(pod))
-		}).WithTimeout(3 * time.Minute).Should(Succeed())
+		}).Should(Succeed())
 		Expect(holdsKey(ctx, pod)).To(BeTrue())
 		AddReportEntry("key service back", fmt.Sprintf("the pod was ready %s after the operator was started again", time.Since(started).Round(time.Second)))
 	})
@@ -84,7 +84,7 @@ var _ = Describe("When something breaks", func() {
 		DeferCleanup(func(ctx SpecContext) {
 			install()
 			driverPod(ctx)
-			Eventually(func() []keyMount { return keyMountsOf(pod, t.license) }).WithTimeout(2 * time.Minute).Should(BeEmpty())
+			Eventually(func() []keyMount { return keyMountsOf(pod, t.license) }).Should(BeEmpty())
 		})
 		remove(ctx, driver)
 		Eventually(func(g Gomega) {
@@ -126,14 +126,14 @@ var _ = Describe("When something breaks", func() {
 			for _, victim := range operatorPods(ctx) {
 				Eventually(func() int { return len(entries(ctx, of(audit.KeyReleased, t.namespace))) }).Should(BeNumerically(">", 0))
 				kill(ctx, &victim)
-				Eventually(func() []corev1.Pod { return operatorPods(ctx) }).WithTimeout(2 * time.Minute).Should(HaveLen(2))
+				Eventually(func() []corev1.Pod { return operatorPods(ctx) }).Should(HaveLen(2))
 			}
 		})
 		for _, pod := range pods {
 			Eventually(func(g Gomega) {
 				g.Expect(api.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 				g.Expect(isReady(pod)).To(BeTrue(), "%s: %s %v", pod.Name, summary(pod), warnings(eventsOn(ctx, "Pod", pod)))
-			}).WithTimeout(3 * time.Minute).Should(Succeed())
+			}).Should(Succeed())
 		}
 		group.Wait()
 		entitled := map[string]bool{}
@@ -172,7 +172,7 @@ var _ = Describe("When something breaks", func() {
 				}
 			}
 			return writers
-		}).WithTimeout(2 * time.Minute).Should(ConsistOf(operators))
+		}).Should(ConsistOf(operators))
 	})
 })
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -80,7 +79,7 @@ var _ = Describe("Whoever walks around admission is found", func() {
 		DeferCleanup(func(ctx SpecContext) { Expect(client.IgnoreNotFound(api.Delete(ctx, licensed))).To(Succeed()) })
 		for name, image := range map[string]string{"renamed": renamed, "derived": derived} {
 			pod := create(ctx, t.pod(name, image))
-			Eventually(func() []string { return reasons(eventsOn(ctx, "Pod", pod)) }).WithTimeout(2*time.Minute).
+			Eventually(func() []string { return reasons(eventsOn(ctx, "Pod", pod)) }).
 				Should(ContainElement(string(v1alpha1.ReasonCopyDetected)), "the copy of pod %s", name)
 			Eventually(func() []audit.Entry {
 				return entries(ctx, func(e audit.Entry) bool { return e.Type == audit.CopyDetected && e.Pod.UID == string(pod.UID) })
@@ -94,7 +93,7 @@ var _ = Describe("Whoever walks around admission is found", func() {
 		for _, name := range []string{"renamed", "derived"} {
 			pod := builders.Pod(t.namespace, name).Obj()
 			Eventually(func() bool { return apierrors.IsNotFound(api.Get(ctx, client.ObjectKeyFromObject(pod), pod)) }).
-				WithTimeout(2*time.Minute).Should(BeTrue(), "pod %s runs still", name)
+				Should(BeTrue(), "pod %s runs still", name)
 		}
 	})
 
@@ -107,7 +106,7 @@ var _ = Describe("Whoever walks around admission is found", func() {
 			g.Expect(license.Status.Distribution).NotTo(BeNil())
 			g.Expect(license.Status.Distribution.NodeNames).To(ConsistOf(os.Getenv("NODE_NAME")))
 			g.Expect(license.Status.Images).NotTo(BeEmpty(), fmt.Sprint(license.Status.Conditions))
-		}).WithTimeout(3 * time.Minute).Should(Succeed())
+		}).Should(Succeed())
 	})
 })
 

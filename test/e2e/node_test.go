@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -100,5 +99,5 @@ func scaleOperator(ctx context.Context, replicas int32) {
 		g.Expect(api.List(ctx, &pods, client.InNamespace(operatorNamespace))).To(Succeed())
 		g.Expect(pods.Items).To(HaveLen(int(replicas)))
 		g.Expect(operatorPods(ctx)).To(HaveLen(int(replicas)))
-	}).WithTimeout(2 * time.Minute).Should(Succeed())
+	}).Should(Succeed())
 }

@@ -35,7 +35,7 @@ var (
 
 func TestE2E(t *testing.T) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(60 * time.Second)
+	SetDefaultEventuallyTimeout(3 * time.Minute) // which ends what hangs, and asserts nothing
 	SetDefaultEventuallyPollingInterval(250 * time.Millisecond)
 	SetDefaultConsistentlyDuration(5 * time.Second)
 	EnforceDefaultTimeoutsWhenUsingContexts()
@@ -52,7 +52,7 @@ var _ = BeforeSuite(func(_ SpecContext) {
 	installed.buildImages()
 	By("installing the chart")
 	install()
-}, NodeTimeout(5*time.Minute))
+}, NodeTimeout(15*time.Minute))
 
 func connect(config *rest.Config) {
 	scheme := runtime.NewScheme()

@@ -88,7 +88,7 @@ var _ = Describe("Seats on a real node", func() {
 		Eventually(func(g Gomega) {
 			g.Expect(api.Get(ctx, client.ObjectKeyFromObject(job), job)).To(Succeed())
 			g.Expect(job.Status.Succeeded).To(Equal(int32(3)))
-		}).WithTimeout(2 * time.Minute).Should(Succeed())
+		}).Should(Succeed())
 		Expect(entries(ctx, of(audit.KeyReleased, t.namespace))).To(HaveLen(3))
 	})
 
@@ -111,7 +111,7 @@ var _ = Describe("Seats on a real node", func() {
 		Eventually(func(g Gomega) {
 			g.Expect(api.Get(ctx, client.ObjectKeyFromObject(second), second)).To(Succeed())
 			g.Expect(isReady(second)).To(BeTrue(), summary(second))
-		}).WithTimeout(2 * time.Minute).Should(Succeed())
+		}).Should(Succeed())
 		Expect(keyMountsOf(first, t.license)).To(BeEmpty())
 	})
 
@@ -133,7 +133,7 @@ var _ = Describe("Seats on a real node", func() {
 				g.Expect(deployment.Status.UpdatedReplicas).To(Equal(int32(2)))
 				g.Expect(deployment.Status.Replicas).To(Equal(int32(2)))
 				g.Expect(deployment.Status.AvailableReplicas).To(Equal(int32(2)))
-			}).WithTimeout(2 * time.Minute).Should(Succeed())
+			}).Should(Succeed())
 		}
 		rolledOut()
 		before := client.MergeFrom(deployment.DeepCopy())
@@ -185,7 +185,7 @@ var _ = Describe("Revocation on a real node", func() {
 		By("granting anew: the keys come back, in place")
 		Expect(api.Create(ctx, builders.Grant(t.namespace, "again", t.license).ServiceAccount(account).Obj())).To(Succeed())
 		for _, pod := range running {
-			Eventually(func() bool { return holdsKey(ctx, pod) }).WithTimeout(2 * time.Minute).WithPolling(time.Second).Should(BeTrue())
+			Eventually(func() bool { return holdsKey(ctx, pod) }).WithPolling(time.Second).Should(BeTrue())
 			Eventually(func() string { return licensedReason(ctx, pod) }).Should(Equal("Entitled"))
 		}
 	})
@@ -217,6 +217,7 @@ var _ = Describe("Revocation on a real node", func() {
 		// The pod must not end by itself, which would take its key along.
 		t := newEntitledTenant(ctx, lease(time.Minute), onRevoke(v1alpha1.RevokeWipeKey))
 		other := newEntitledTenant(ctx, lease(10*time.Minute))
+		created := time.Now()
 		pod, kept := ready(ctx, create(ctx, t.probe("short"))), ready(ctx, create(ctx, other.probe("long")))
 		file := filepath.Join(keyMountsOf(pod, t.license)[0].path, v1alpha1.KeyFileName)
 		keptFile := filepath.Join(keyMountsOf(kept, other.license)[0].path, v1alpha1.KeyFileName)
@@ -226,28 +227,31 @@ var _ = Describe("Revocation on a real node", func() {
 		var took time.Duration
 		done := make(chan time.Duration, 1)
 		go func() { done <- untilEmpty(ctx, file, started) }()
-		Eventually(done).WithTimeout(2 * time.Minute).Should(Receive(&took))
+		Eventually(done).Should(Receive(&took))
 		AddReportEntry("cut off", fmt.Sprintf("the key was wiped %s after the cut, with a lease of 1m", took.Round(time.Second)))
-		Expect(took).To(BeNumerically("<=", time.Minute+5*time.Second))
-		Expect(took).To(BeNumerically(">", 20*time.Second), "the driver was not cut off")
+		Expect(took).To(BeNumerically("<=", time.Minute+30*time.Second), "neither the driver nor this spec may be that slow")
+		Expect(started.Add(took)).To(BeTemporally(">=", created.Add(time.Minute)), "the driver was not cut off")
 		Expect(size(keptFile)).To(BeNumerically(">", 0), "a longer lease is not over")
 	})
 
 	It("leaves keys alone while the operator is away for less than the lease, and wipes them after it", func(ctx SpecContext) {
 		t := newEntitledTenant(ctx, lease(time.Minute))
+		created := time.Now()
 		pod := ready(ctx, create(ctx, t.probe("probe")))
 		file := filepath.Join(keyMountsOf(pod, t.license)[0].path, v1alpha1.KeyFileName)
 		scaleOperator(ctx, 0)
 		DeferCleanup(func(ctx SpecContext) { scaleOperator(ctx, 2) })
 		away := time.Now()
 		restartDriver(ctx)
-		Consistently(func() int64 { return size(file) }).WithTimeout(20 * time.Second).Should(BeNumerically(">", 0))
-		Eventually(func() int64 { return size(file) }).WithTimeout(2 * time.Minute).Should(BeZero())
+		// The lease began after the pod was created. What it took to get here must not matter.
+		early := func() bool { return size(file) == 0 && time.Since(created) < time.Minute }
+		Consistently(early).WithTimeout(20 * time.Second).Should(BeFalse())
+		Eventually(func() int64 { return size(file) }).Should(BeZero())
 		AddReportEntry("operator away", fmt.Sprintf("the key was wiped %s after the operator went, with a lease of 1m and a driver restarted meanwhile", time.Since(away).Round(time.Second)))
 		Expect(isReady(pod)).To(BeTrue())
 		By("bringing the operator back: the key is released anew, and the pod is still the same")
 		scaleOperator(ctx, 2)
-		Eventually(func() bool { return holdsKey(ctx, pod) }).WithTimeout(2 * time.Minute).WithPolling(time.Second).Should(BeTrue())
+		Eventually(func() bool { return holdsKey(ctx, pod) }).WithPolling(time.Second).Should(BeTrue())
 	})
 })
 

@@ -110,6 +110,15 @@ var _ = Describe("Seats", Ordered, ContinueOnFailure, func() {
 			Eventually(guard.peak).WithContext(ctx).Should(BeNumerically(">=", test.most))
 			Expect(w.client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(team), client.MatchingLabels{"pod-template-hash": "old"},
 				client.GracePeriodSeconds(0))).To(Succeed())
+			if test.surge > 0 {
+				// While old pods went, one by one, new ones may have begun beyond the limits. They run on until their period
+				// is over, and make room by ending before.
+				Eventually(func() int {
+					started := w.started(ctx, team)
+					w.ends(ctx, started[:max(0, len(started)-4)]...)
+					return len(started)
+				}).WithContext(ctx).WithPolling(time.Second).Should(Equal(4))
+			}
 			started := w.seatsMatch(ctx, team, 4, licenses[0])
 			for _, pod := range started {
 				Expect(pod.Labels).To(HaveKeyWithValue("pod-template-hash", "new"))

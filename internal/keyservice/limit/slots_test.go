@@ -3,6 +3,7 @@ package limit
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/onsi/gomega"
 )
@@ -48,7 +49,7 @@ func TestSlotsWaiting(t *testing.T) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.held["a"].users
-	}).Should(gomega.Equal(2))
+	}).WithTimeout(time.Minute).Should(gomega.Equal(2))
 	if _, ok := s.Enter(t.Context(), "a"); ok {
 		t.Error("more wait than may")
 	}
