@@ -13,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/keyservice/protocol"
@@ -132,28 +131,6 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// The licence says how long.
-func TestLeaseDuration(t *testing.T) {
-	for name, tc := range map[string]struct {
-		duration *metav1.Duration
-		want     int64
-	}{
-		"default":  {nil, 3600},
-		"set":      {&metav1.Duration{Duration: 5 * time.Minute}, 300},
-		"too long": {&metav1.Duration{Duration: 1000 * time.Hour}, 86400},
-	} {
-		w := newWorld(t)
-		w.license.Spec.Terms.LeaseDuration = tc.duration
-		if got := w.renewed(t, w.handler(t), false).LeaseSeconds; got != tc.want {
-			t.Errorf("%s: renewed for %d s, want %d", name, got, tc.want)
-		}
-		var response protocol.ReleaseResponse
-		if err := json.Unmarshal(w.call(t).Body.Bytes(), &response); err != nil || response.LeaseSeconds != tc.want {
-			t.Errorf("%s: released for %d s, %v, want %d", name, response.LeaseSeconds, err, tc.want)
-		}
-	}
-}
-
 // In the ordinary case a renewal asks the API server nothing, and the driver's token is reviewed every ten minutes.
 func TestRenewalsAreAnsweredFromMemory(t *testing.T) {
 	w := newWorld(t)
@@ -203,95 +180,6 @@ func TestTrustInATokenEnds(t *testing.T) {
 	}
 }
 
-// The cache is behind. What the API server has counts where a key would be wiped, and where the operator called attention to
-// the pod; other changes of a pod are no reason to ask for more than the pod.
-func TestRenewalWithAStaleCache(t *testing.T) {
-	revoke := func(w *world) { w.grants = nil }
-	call := func(w *world) {
-		w.pod.Annotations = map[string]string{v1alpha1.AnnotationAttention: now.Format(time.RFC3339Nano)}
-	}
-	tests := map[string]struct {
-		live, cached func(*world)
-		early        bool
-		verdict      protocol.Verdict
-		rights       int
-	}{
-		"revoked, not told yet":         {live: revoke, verdict: protocol.Renewed},
-		"revoked, pod changed":          {live: revoke, early: true, verdict: protocol.Renewed},
-		"revoked, attention called":     {live: func(w *world) { revoke(w); call(w) }, early: true, verdict: protocol.Wipe, rights: 1},
-		"revoked, written on the pod":   {live: func(w *world) { revoke(w); w.pod.Status.Conditions = revoked() }, early: true, verdict: protocol.Wipe, rights: 1},
-		"attention called, not revoked": {live: call, early: true, verdict: protocol.Renewed, rights: 1},
-		"granted again, not told yet":   {cached: revoke, verdict: protocol.Renewed, rights: 1},
-		"both say so":                   {live: revoke, cached: revoke, verdict: protocol.Wipe, rights: 1},
-		"force-deleted":                 {live: func(w *world) { w.pod = nil }, cached: revoke, verdict: protocol.Keep},
-		"another pod of the name":       {live: func(w *world) { w.pod.UID = "new" }, cached: revoke, verdict: protocol.Keep},
-		"node relabelled": {live: func(w *world) {
-			call(w)
-			w.license.Spec.Terms.NodeSelector = map[string]v1alpha1.NodeLabelValue{"region": "eu"}
-		}, early: true, verdict: protocol.Wipe, rights: 1},
-		"rights cannot be read": {live: func(w *world) { call(w); w.failing["Rights"] = errBroken }, early: true, verdict: protocol.Keep, rights: 1},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.cachedLike(t)
-			if tc.live != nil {
-				tc.live(w)
-			}
-			if tc.cached != nil {
-				tc.cached(w.stale)
-			}
-			answer := w.renewed(t, w.handlerWithSeat(t), tc.early)
-			if answer.Verdict != tc.verdict || w.lives["rights"] != tc.rights {
-				t.Errorf("answer %+v, read %v", answer, w.lives)
-			}
-		})
-	}
-}
-
-// handlerWithSeat is a handler for which the world's pod holds its seat, also where it is gone.
-func (w *world) handlerWithSeat(t *testing.T) http.Handler {
-	t.Helper()
-	w.seats = seatFor(podUID, node)
-	return w.handler(t)
-}
-
-func revoked() []corev1.PodCondition {
-	return []corev1.PodCondition{{Type: v1alpha1.PodConditionLicensed, Status: corev1.ConditionFalse, Reason: string(v1alpha1.ReasonRevoked)}}
-}
-
-// A seat beyond the limits ends when the controller says that there is no room for it.
-func TestSurgeEnds(t *testing.T) {
-	surge := func() []seats.Change {
-		others := seatFor("old", node)
-		return append(others, seats.Take{
-			Pod: podUID, Grant: seats.Grant{Namespace: namespace, Name: "chat"}, Generation: 3, Since: now.Add(-time.Hour),
-			Surge: &seats.SurgeFor{Pods: 1, Period: 30 * time.Minute, Replaces: []types.UID{"old"}},
-		})
-	}
-	for name, tc := range map[string]struct {
-		condition []corev1.PodCondition
-		early     bool
-		at        time.Time
-		verdict   protocol.Verdict
-	}{
-		"before its time is over": {nil, true, now.Add(-31 * time.Minute), protocol.Renewed},
-		"over":                    {nil, false, now, protocol.Keep},
-		"over, and said so":       {revoked(), true, now, protocol.Wipe},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.limits = []string{"pods", "1"}
-			w.seats = surge()
-			w.pod.Status.Conditions = tc.condition
-			w.clock.SetTime(tc.at)
-			if answer := w.renewed(t, w.handler(t), tc.early); answer.Verdict != tc.verdict {
-				t.Errorf("answer %+v", answer)
-			}
-		})
-	}
-}
-
 // A node renews no other node's leases, and a flood of one keeps no other from renewing.
 func TestRenewalsOfAnotherNode(t *testing.T) {
 	w := newWorld(t)
@@ -315,46 +203,6 @@ func TestRenewalsOfAnotherNode(t *testing.T) {
 	w.clock.SetTime(now.Add(time.Second))
 	if answer := post(t.Context(), t, handler, protocol.RenewPath, otherDriver, otherAddress, protocol.RenewRequest{Volume: other.Volume}); answer.Code != http.StatusOK {
 		t.Errorf("its own: status %d: %s", answer.Code, answer.Body)
-	}
-}
-
-// What one node has looked up live is bounded. Beyond that nothing is wiped, and what the cache allows is renewed.
-func TestLiveReadsOfOneNodeAreBounded(t *testing.T) {
-	w := newWorld(t)
-	w.cachedLike(t)
-	w.stale.grants = nil
-	handler := w.handlerWithSeat(t)
-	for range liveRate.Burst + 50 {
-		w.renewed(t, handler, true)
-	}
-	if w.lives["rights"] != liveRate.Burst {
-		t.Errorf("read %v", w.lives)
-	}
-	if answer := w.renewed(t, handler, true); answer.Verdict != protocol.Keep || answer.Reason != v1alpha1.ReasonTooManyRequests {
-		t.Errorf("answer %+v", answer)
-	}
-	w = newWorld(t)
-	handler = w.handler(t)
-	for range liveRate.Burst + 50 {
-		if answer := w.renewed(t, handler, true); answer.Verdict != protocol.Renewed {
-			t.Fatalf("answer %+v", answer)
-		}
-	}
-	if w.lives["Pod"] != liveRate.Burst {
-		t.Errorf("read %v", w.lives)
-	}
-}
-
-// A tenant who makes kubelet come early again and again, by writing on a pod, does not keep a key from being wiped.
-func TestEarlyRenewalsHoldUpNoWipe(t *testing.T) {
-	w := newWorld(t)
-	handler := w.handler(t)
-	for range liveRate.Burst + 50 {
-		w.renewed(t, handler, true)
-	}
-	w.grants = nil
-	if answer := w.renewed(t, handler, true); answer.Verdict != protocol.Wipe || answer.Reason != v1alpha1.ReasonNoGrant {
-		t.Errorf("answer %+v", answer)
 	}
 }
 
@@ -389,80 +237,6 @@ func TestFieldsOfLaterVersions(t *testing.T) {
 		if answer := post(t.Context(), t, handler, protocol.ReportPath, driverToken, driverAddress, body); answer.Code != http.StatusBadRequest {
 			t.Errorf("%s: status %d: %s", name, answer.Code, answer.Body)
 		}
-	}
-}
-
-// The releases of a pod that lost its seat, or has none yet, or whose node is one too many, do not happen.
-func TestReleaseNeedsASeat(t *testing.T) {
-	tests := map[string]struct {
-		change func(*world)
-		reason v1alpha1.Reason
-		status int
-	}{
-		"none": {func(w *world) { w.seats = []seats.Change{} }, v1alpha1.ReasonNoSeat, 503},
-		"adopted beyond the limits": {func(w *world) {
-			w.limits = []string{"pods", "1"}
-			w.seats = append(seatFor("other", node), seats.Adopt{Pod: podUID, Grant: seats.Grant{Namespace: namespace, Name: "chat"}, Node: node, Since: now})
-		}, v1alpha1.ReasonNoSeat, 503},
-		"about to end": {func(w *world) {
-			w.seats = append(seatFor(podUID, node), seats.Expire{Pod: podUID, Until: now.Add(time.Minute)})
-		}, v1alpha1.ReasonLeaseEnding, 503},
-		"a node too many": {func(w *world) {
-			w.limits = []string{"nodes", "1"}
-			w.seats = append(seatFor("other", "node-z"), seatFor(podUID, "")...)
-		}, v1alpha1.ReasonNodeLimit, 403},
-		"ledger cannot be written": {func(w *world) { w.bookErr = errBroken }, v1alpha1.ReasonLookupFailed, 503},
-		"node without the labels": {func(w *world) {
-			w.license.Spec.Terms.NodeSelector = map[string]v1alpha1.NodeLabelValue{"region": "eu"}
-		}, v1alpha1.ReasonNodeNotAllowed, 403},
-		"node cannot be read": {func(w *world) {
-			w.license.Spec.Terms.NodeSelector = map[string]v1alpha1.NodeLabelValue{"region": "eu"}
-			w.failing["Node"] = errBroken
-		}, v1alpha1.ReasonLookupFailed, 503},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			tc.change(w)
-			answer := w.call(t)
-			var refusal protocol.Error
-			if err := json.Unmarshal(answer.Body.Bytes(), &refusal); err != nil || answer.Code != tc.status || refusal.Reason != tc.reason {
-				t.Fatalf("status %d: %s", answer.Code, answer.Body)
-			}
-			if len(w.audit.appended) != 0 || len(w.audit.submitted) != 1 {
-				t.Errorf("%d releases and %d refusals were logged", len(w.audit.appended), len(w.audit.submitted))
-			}
-			w.noSecrets(t, answer.Body.String())
-		})
-	}
-}
-
-// A released key stands in the ledger.
-func TestReleaseIsNotedInTheLedger(t *testing.T) {
-	w := newWorld(t)
-	w.seats = append(seatFor(podUID, ""), seats.Wipe{Pod: podUID})
-	if answer := w.call(t); answer.Code != http.StatusOK {
-		t.Fatalf("status %d: %s", answer.Code, answer.Body)
-	}
-	if h, ok := w.book.holder(podUID); !ok || !h.Released || h.Wiped || h.Node != node {
-		t.Errorf("holder %+v, %t", h, ok)
-	}
-}
-
-// A pod that runs, and asks again in the grace period, has its key; so it is after a restart of its node.
-func TestReleaseInGrace(t *testing.T) {
-	w := newWorld(t)
-	w.license.Spec.Terms.NotAfter = &metav1.Time{Time: now.Add(-time.Minute)}
-	w.license.Spec.Terms.GracePeriod = &metav1.Duration{Duration: time.Hour}
-	if answer := w.call(t); answer.Code != http.StatusOK {
-		t.Fatalf("status %d: %s", answer.Code, answer.Body)
-	}
-	w = newWorld(t)
-	w.license.Spec.Terms.NotAfter = &metav1.Time{Time: now.Add(-time.Minute)}
-	w.license.Spec.Terms.GracePeriod = &metav1.Duration{Duration: time.Hour}
-	w.seats = []seats.Change{}
-	if answer := w.call(t); !strings.Contains(answer.Body.String(), string(v1alpha1.ReasonNoSeat)) {
-		t.Errorf("without a seat: status %d: %s", answer.Code, answer.Body)
 	}
 }
 
