@@ -2,7 +2,6 @@ package trustedtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -76,22 +75,24 @@ func markOf(head *v1alpha1.ModelAuditLog) time.Time {
 
 // Register registers the metrics of the clock.
 func (c *Clock) Register(registry prometheus.Registerer) error {
-	gauge := func(name, help string, of func(Skew) time.Duration) error {
-		err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
-			skew, _ := c.Skew()
-			return of(skew).Seconds()
-		}))
-		if err != nil {
-			return fmt.Errorf("registering the metric %s: %w", name, err)
+	skew := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "modelrights_clock_skew_seconds",
+		Help: "By how much the clock of this replica's machine is ahead of the API server's, to about a second; below zero, behind.",
+	}, func() float64 {
+		skew, _ := c.Skew()
+		return skew.Machine.Seconds()
+	})
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "modelrights_clock_held_seconds",
+		Help: "By how much the API server's clock has leapt ahead of the time that this replica judges licences by, while that is not confirmed; 0 where it has not.",
+	}, func() float64 {
+		skew, _ := c.Skew()
+		return skew.Held.Seconds()
+	})
+	for _, gauge := range []prometheus.Collector{skew, held} {
+		if err := registry.Register(gauge); err != nil {
+			return fmt.Errorf("registering the metrics of the clock: %w", err)
 		}
-		return nil
 	}
-	return errors.Join(
-		gauge("modelrights_clock_skew_seconds",
-			"By how much the clock of this replica's machine is ahead of the API server's, to about a second; below zero, behind.",
-			func(s Skew) time.Duration { return s.Machine }),
-		gauge("modelrights_clock_held_seconds",
-			"By how much the API server's clock has leapt ahead of the time that this replica judges licences by, while that is not confirmed; 0 where it has not.",
-			func(s Skew) time.Duration { return s.Held }),
-	)
+	return nil
 }
