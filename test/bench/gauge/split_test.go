@@ -56,8 +56,8 @@ func TestChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		command.Process.Kill() //nolint:errcheck // it is ended either way
-		command.Wait()         //nolint:errcheck // it was killed
+		command.Process.Kill()
+		command.Wait()
 	})
 	pid, err := Child("sleep")
 	if err != nil || pid != command.Process.Pid {
