@@ -41,7 +41,7 @@ const (
 	retryStale = time.Second
 
 	// retryResize is when a pod is looked at again whose seat counts for other than what it requests by the cache: while it
-	// is resized it counts for the most of both, and no event tells of the end of that.
+	// is resized it counts for the most of both, and its event may come before the cache shows the seat.
 	retryResize = 15 * time.Second
 )
 
@@ -109,7 +109,7 @@ type PodReconciler struct {
 func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	written := predicate.Funcs{
 		CreateFunc:  func(event.CreateEvent) bool { return true },
-		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) || relabelled(e) || isOverNow(e) },
+		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) || relabelled(e) || isOverNow(e) || isResizedNow(e) },
 		DeleteFunc:  func(e event.DeleteEvent) bool { return r.Seats.Queue.drop(client.ObjectKeyFromObject(e.Object)) },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
@@ -170,6 +170,13 @@ func isOverNow(e event.UpdateEvent) bool {
 	before, ok1 := e.ObjectOld.(*corev1.Pod)
 	after, ok2 := e.ObjectNew.(*corev1.Pod)
 	return ok1 && ok2 && isOver(after) && !isOver(before)
+}
+
+// isResizedNow: what a pod gives up by a resize is its own until its node has taken it back, and others wait for it.
+func isResizedNow(e event.UpdateEvent) bool {
+	before, ok1 := e.ObjectOld.(*corev1.Pod)
+	after, ok2 := e.ObjectNew.(*corev1.Pod)
+	return ok1 && ok2 && isResized(before) && !isResized(after)
 }
 
 // specWritten leaves out the kubelet's many status updates, where the API server counts a pod's generations: since 1.33.

@@ -60,7 +60,7 @@ func groupSpecs(of **seatsWorld) {
 				for _, word := range words {
 					g.Expect(conditionOf(pod).Message).To(ContainSubstring(word))
 				}
-			}).WithContext(ctx).WithTimeout(15 * time.Second).WithPolling(50 * time.Millisecond).Should(Succeed())
+			}).WithContext(ctx).WithPolling(50 * time.Millisecond).Should(Succeed())
 		}
 	}
 	ungate := func(ctx SpecContext, pod *corev1.Pod, gate string) {
@@ -85,7 +85,7 @@ func groupSpecs(of **seatsWorld) {
 				}
 			}
 			say(ctx, group, v1alpha1.ReasonWaitingForGroup, "its group of 3 pods starts together", "1 of 3 pods", team+"/holder")
-			Eventually(w.told(ctx, "Pod", team, "group-0")).WithTimeout(5 * time.Second).Should(ContainElement(HavePrefix("WaitingForGroup position ")))
+			Eventually(w.told(ctx, "Pod", team, "group-0")).Should(ContainElement(HavePrefix("WaitingForGroup position ")))
 			By("keeping two free seats from a pod that comes later")
 			later := gatedPod(team, "later", licenses[0]).Obj()
 			w.create(ctx, later)
@@ -97,9 +97,9 @@ func groupSpecs(of **seatsWorld) {
 			w.ends(ctx, w.started(ctx, team)...)
 			Expect(uidsOf(w.seatsMatch(ctx, team, 1, licenses[0]))).To(ConsistOf(later.UID))
 		},
-		Entry("a LeaderWorkerSet", groupMember(leaderWorkerSet), SpecTimeout(time.Minute)),
-		Entry("a JobSet", groupMember(jobSet), SpecTimeout(time.Minute)),
-		Entry("a pod group of Kueue", groupMember(kueueGroup), SpecTimeout(time.Minute)),
+		Entry("a LeaderWorkerSet", groupMember(leaderWorkerSet), SpecTimeout(specTimeout)),
+		Entry("a JobSet", groupMember(jobSet), SpecTimeout(specTimeout)),
+		Entry("a pod group of Kueue", groupMember(kueueGroup), SpecTimeout(specTimeout)),
 	)
 
 	It("keep room for workers that their leader has made when it starts", func(ctx SpecContext) {
@@ -118,7 +118,7 @@ func groupSpecs(of **seatsWorld) {
 		}
 		w.ends(ctx, w.started(ctx, team)...)
 		Expect(uidsOf(w.seatsMatch(ctx, team, 1, licenses[0]))).To(ConsistOf(other.UID))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("do not block each other for the last seats, which two want crosswise", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(2), pods(2))
@@ -146,7 +146,7 @@ func groupSpecs(of **seatsWorld) {
 			Expect(pod.Name).NotTo(HavePrefix(group))
 		}
 		Expect(w.ledger(ctx, a).Len() + w.ledger(ctx, b).Len()).To(Equal(3))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 
 	It("do not hold up others where they are larger than the limit, and start when it is raised", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(2))
@@ -160,7 +160,7 @@ func groupSpecs(of **seatsWorld) {
 		license.Spec.Terms.Limits[corev1.ResourcePods] = resource.MustParse("4")
 		Expect(w.client.Update(ctx, license)).To(Succeed())
 		w.seatsMatch(ctx, team, 4, licenses[0])
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(specTimeout))
 }
 
 func hasGate(pod *corev1.Pod, gate string) bool {
