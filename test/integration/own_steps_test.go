@@ -19,7 +19,7 @@ import (
 // operatorAccount is the user that the operator is in a cluster.
 const operatorAccount = "system:serviceaccount:" + operatorNamespace + ":modelrights-operator"
 
-var _ = Describe("The operator's own steps in the API server", Ordered, func() {
+var _ = Describe("The operator's own steps in the API server", Ordered, ContinueOnFailure, func() {
 	const image = "registry.example.com/models/chat:1"
 	var f *filtered
 

@@ -210,7 +210,7 @@ var _ = Describe("With webhooks, policies and controllers together", Ordered, Co
 				_, one := w.holder(ofJob, team)
 				_, two := w.holder(ofSet, team)
 				return one || two
-			}).WithTimeout(10*time.Second).Should(BeFalse(), "no key was released, so that their seats end at once")
+			}).Should(BeFalse(), "no key was released, so that their seats end at once")
 		},
 		Entry("its grant is deleted", "lost-grant", false, func(ctx context.Context, _ *v1alpha1.ModelLicense, g *v1alpha1.ModelGrant) {
 			Expect(w.tenant.Delete(ctx, g)).To(Succeed())
