@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -36,7 +36,7 @@ type giveBackMarks struct {
 
 // next is an end that marks a seat from now.
 func (m *giveBackMarks) next(now time.Time) time.Time {
-	m.begin.Do(func() { m.count.Store(rand.Uint32N(markSpread)) })
+	m.begin.Do(func() { m.count.Store(uint32(rand.Intn(markSpread))) })
 	return now.Add(giveBackWithin + time.Duration(m.count.Add(1)%markSpread)*time.Second)
 }
 

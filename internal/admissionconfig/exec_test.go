@@ -126,12 +126,12 @@ func TestValidatingExec(t *testing.T) {
 		scope ExecScope
 		want  []part
 	}{
-		"none":           {ExecScope{}, nil},
-		"deny":           {ExecScope{Deny: []string{"a"}}, []part{in(deny, "a")}},
-		"both":           {ExecScope{Deny: []string{"a"}, Audit: Namespaces{Names: []string{"b"}}}, []part{in(deny, "a"), in(audit, "b")}},
-		"exempt alone":   {ExecScope{Deny: []string{"kube-system"}, Audit: Namespaces{Names: []string{"monitoring"}}}, nil},
-		"exempt among":   {ExecScope{Deny: []string{"a", "kube-system"}}, []part{in(deny, "a")}},
-		"audit for all":  {ExecScope{Deny: []string{"a"}, Audit: Namespaces{All: true}}, []part{in(deny, "a"), allBut(audit, append(slices.Clone(exempt), "a")...)}},
+		"none":          {ExecScope{}, nil},
+		"deny":          {ExecScope{Deny: []string{"a"}}, []part{in(deny, "a")}},
+		"both":          {ExecScope{Deny: []string{"a"}, Audit: Namespaces{Names: []string{"b"}}}, []part{in(deny, "a"), in(audit, "b")}},
+		"exempt alone":  {ExecScope{Deny: []string{"kube-system"}, Audit: Namespaces{Names: []string{"monitoring"}}}, nil},
+		"exempt among":  {ExecScope{Deny: []string{"a", "kube-system"}}, []part{in(deny, "a")}},
+		"audit for all": {ExecScope{Deny: []string{"a"}, Audit: Namespaces{All: true}}, []part{in(deny, "a"), allBut(audit, append(slices.Clone(exempt), "a")...)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []part
