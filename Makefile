@@ -70,8 +70,8 @@ GINKGO := go tool ginkgo run --procs=$(PROCS) --no-color --timeout=40m ./test/in
 test-integration: $(CLUSTERTOOL) $(BIN)/helm ## Run the tests of the chart, and those against the API servers of the newest and the oldest supported Kubernetes (PROCS).
 	$(CLUSTERTOOL) build --only control-plane,oldest
 	go test ./test/chart/...
-	KUBEBUILDER_ASSETS=$(BIN) MODELRIGHTS_CHURN=20s $(GINKGO)
-	KUBEBUILDER_ASSETS=$(BIN)/oldest MODELRIGHTS_CHURN=10s $(GINKGO)
+	KUBEBUILDER_ASSETS=$(BIN) $(GINKGO)
+	KUBEBUILDER_ASSETS=$(BIN)/oldest $(GINKGO)
 
 .PHONY: test-e2e
 test-e2e: cluster-up images ## Run the tests that need a kubelet, on a real cluster of their own.
