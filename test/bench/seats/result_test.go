@@ -12,9 +12,10 @@ func TestCompare(t *testing.T) {
 		{SeatsPerSecond: 50},
 		{SeatsPerSecond: 400, Without: true}, {SeatsPerSecond: 150}, {SeatsPerSecond: 600, Without: true},
 		{SeatsPerSecond: 100, Without: true}, {SeatsPerSecond: 100}, {SeatsPerSecond: 100, Without: true},
+		{SeatsPerSecond: 70}, {SeatsPerSecond: 70}, // one side alone is no comparison
 	}
 	compare(all)
-	for i, want := range []float64{0, 0, 0.3, 0, 0, 1, 0} {
+	for i, want := range []float64{0, 0, 0.3, 0, 0, 1, 0, 0, 0} {
 		if got := all[i].OfWithout; got != want {
 			t.Errorf("run %d has %v of what is without modelrights, want %v", i, got, want)
 		}
