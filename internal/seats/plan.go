@@ -90,8 +90,8 @@ type Allocation struct {
 
 // Plan decides which waiting pods take seats now, in which order, and tells the others their place.
 //
-//   - Grants take turns: the next turn is that of the grant whose pods hold the fewest seats of the licence, or the first by
-//     namespace and name of several. A pod with several licences has its turn in the first of them by name.
+//   - Grants take turns: the next turn is that of the grant whose pods hold the fewest seats of the licence; of
+//     several, of that whose next pod is the oldest, so that none waits for ever for the only seat, then the first by name. A pod with several licences has its turn in the first of them by name.
 //   - Within a grant, pods go by priority, then by age, then by UID; a group goes where its first pod stands.
 //   - A pod takes its seats where all its licences and grants have room, and a group where there is room for all its pods,
 //     those that do not exist yet included. A group of known size that has begun keeps what room there is for what is missing of

@@ -93,6 +93,10 @@ func TestPlan(t *testing.T) {
 			}()),
 			waiting: []*waiter{waits(1, a), waits(2, b)}, want: "2:takes 1:WaitingForSeat@1",
 		},
+		"the only seat goes from grant to grant": {
+			ledgers: ledgers(Empty(license(1, "pods", "1"))),
+			waiting: []*waiter{waits(2, a), waits(3, a), waits(1, b)}, want: "1:takes 2:WaitingForSeat@1 3:WaitingForSeat@2",
+		},
 		"without limits all take": {
 			ledgers: ledgers(Empty(license(1))), waiting: []*waiter{waits(1, a), waits(2, b)}, want: "1:takes 2:takes",
 		},

@@ -236,7 +236,15 @@ func (t turns) Len() int      { return len(t) }
 func (t turns) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
 func (t turns) Less(i, j int) bool {
 	a, b := t[i], t[j]
-	return cmp.Or(cmp.Compare(a.seats, b.seats), compareGrants(a.grant, b.grant), cmp.Compare(a.license, b.license)) < 0
+	if of := cmp.Compare(a.seats, b.seats); of != 0 {
+		return of < 0
+	}
+	if len(a.units) > 0 && len(b.units) > 0 {
+		if of := a.units[0].first.Created.Compare(b.units[0].first.Created); of != 0 {
+			return of < 0
+		}
+	}
+	return cmp.Or(compareGrants(a.grant, b.grant), cmp.Compare(a.license, b.license)) < 0
 }
 
 // Push is part of heap.Interface.

@@ -306,6 +306,7 @@ var _ = Describe("Seats", Ordered, ContinueOnFailure, func() {
 	}, SpecTimeout(specTimeout))
 
 	Context("of groups", func() { groupSpecs(&w) })
+	Context("of a queue", func() { queueSpecs(&w) })
 
 	It("hold while the API server is started again under load", func(ctx SpecContext) {
 		team, licenses := w.team(ctx, pods(5))
