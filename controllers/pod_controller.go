@@ -108,8 +108,10 @@ type PodReconciler struct {
 // admitted it, and a licence after the pods that use its images.
 func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	written := predicate.Funcs{
-		CreateFunc:  func(event.CreateEvent) bool { return true },
-		UpdateFunc:  func(e event.UpdateEvent) bool { return specWritten(e) || relabelled(e) || isOverNow(e) || isResizedNow(e) },
+		CreateFunc: func(event.CreateEvent) bool { return true },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return specWritten(e) || relabelled(e) || isOverNow(e) || isResizedNow(e)
+		},
 		DeleteFunc:  func(e event.DeleteEvent) bool { return r.Seats.Queue.drop(client.ObjectKeyFromObject(e.Object)) },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
