@@ -14,6 +14,8 @@ import (
 type heldSeat struct {
 	license string
 	holder  seats.Holder
+	// terms are what the ledger keeps of the licence's.
+	terms seats.Terms
 }
 
 // seatsOf lists the seats of a pod, in the order of the licences' names.
@@ -22,7 +24,7 @@ func seatsOf(ledgers SeatLedgers, pod types.UID) []heldSeat {
 	for _, license := range ledgers.LicensesOf(pod) {
 		if ledger := ledgers.Ledger(license); ledger != nil {
 			if holder, ok := ledger.Holder(pod); ok {
-				held = append(held, heldSeat{license: license, holder: holder})
+				held = append(held, heldSeat{license: license, holder: holder, terms: ledger.Terms()})
 			}
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 // lastLicenses remembers licences as they last were, since what happens to the pods of one that is deleted stands in the
 // licence. Every replica remembers them, so that a new leader knows of licences that were deleted before it led. Of one that
-// was deleted while no operator ran nothing is known.
+// was deleted while no operator ran its ledger says what is needed.
 type lastLicenses struct {
 	mu       sync.Mutex
 	licenses map[string]*v1alpha1.ModelLicense

@@ -18,10 +18,12 @@ import (
 // loss is a licence that a pod holds a seat of and is not entitled to any more.
 type loss struct {
 	name string
-	// license is its last known state; nil where it is gone and was never seen. Grant came closest; it may be nil.
+	// license is its last known state; nil where it is gone and was never seen: terms are what its ledger keeps. Grant came
+	// closest; it may be nil.
 	license *v1alpha1.ModelLicense
 	grant   *v1alpha1.ModelGrant
 	holder  seats.Holder
+	terms   seats.Terms
 	reason  v1alpha1.Reason
 	// message says what is wrong, remedy what to do about it.
 	message, remedy string
@@ -75,7 +77,7 @@ func (f rightsFacts) entitledNotes(pod *corev1.Pod) []string {
 
 // lossOf asks what a renewal of the lease asks, too; nil where the pod is entitled.
 func lossOf(subject entitlement.Pod, seat heldSeat, f rightsFacts) *loss {
-	l := &loss{name: seat.license, license: f.snapshot.License(seat.license), holder: seat.holder}
+	l := &loss{name: seat.license, license: f.snapshot.License(seat.license), holder: seat.holder, terms: seat.terms}
 	if l.license == nil {
 		l.license = f.last(seat.license)
 		l.reason, l.message = v1alpha1.ReasonLicenseMissing, fmt.Sprintf("ModelLicense %s does not exist any more", seat.license)
@@ -117,14 +119,13 @@ func lossOf(subject entitlement.Pod, seat heldSeat, f rightsFacts) *loss {
 	return nil
 }
 
-// evicts says whether the pod is ended for the loss. A licence that does not enforce at admission wipes the key alone: what
-// replaced the pod would be admitted again. One that is gone and was never seen evicts, which is the default.
+// evicts says whether the pod is ended for the loss. What a licence says that is there, or was seen, counts; for one that
+// was deleted while no operator ran, what its ledger keeps.
 func (l loss) evicts() bool {
 	if l.license == nil {
-		return true
+		return l.terms.Evicts()
 	}
-	relaxed := l.license.Spec.Enforcement == v1alpha1.EnforcementWarn || l.license.Spec.Enforcement == v1alpha1.EnforcementAudit
-	return l.license.Spec.Terms.OnRevoke != v1alpha1.RevokeWipeKey && !relaxed
+	return seats.TermsOf(l.license).Evicts()
 }
 
 // onNode says whether the pod has a key of the licence on its node, or may get it there.

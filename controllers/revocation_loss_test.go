@@ -59,6 +59,36 @@ func podOnNode(images ...string) *corev1.Pod {
 	return b.Obj()
 }
 
+// TestEvictsByLedger: of a licence that is gone and was never seen, its ledger's word counts; of others, their own.
+func TestEvictsByLedger(t *testing.T) {
+	kept := func(l *v1alpha1.ModelLicense) seats.Terms { return seats.TermsOf(l) }
+	wipes := builders.License("chat").UID("l-uid").OnRevoke(v1alpha1.RevokeWipeKey).Obj()
+	warns := builders.License("chat").UID("l-uid").Enforcement(v1alpha1.EnforcementWarn).Obj()
+	evicts := builders.License("chat").UID("l-uid").Obj()
+	for name, test := range map[string]struct {
+		last  *v1alpha1.ModelLicense
+		terms seats.Terms
+		want  bool
+	}{
+		"nothing is known":                      {nil, seats.Terms{}, true},
+		"the ledger says Evict":                 {nil, kept(evicts), true},
+		"the ledger says WipeKey":               {nil, kept(wipes), false},
+		"the ledger says Warn":                  {nil, kept(warns), false},
+		"the licence was seen, it says Evict":   {evicts, kept(wipes), true},
+		"the licence was seen, it says WipeKey": {wipes, kept(evicts), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := world{}
+			lost := lossesOf(podOnNode(chatImage), []heldSeat{{license: "chat", terms: test.terms}}, rightsFacts{
+				snapshot: w.snapshot(t), now: noon, last: func(string) *v1alpha1.ModelLicense { return test.last },
+			})
+			if len(lost) != 1 || lost[0].evicts() != test.want {
+				t.Errorf("lost %+v, want evicts %t", lost, test.want)
+			}
+		})
+	}
+}
+
 func TestLosses(t *testing.T) {
 	license := func() *builders.LicenseBuilder {
 		return builders.License("chat").Repository("registry.example.com/models/chat").UID("l-uid").Generation(3)

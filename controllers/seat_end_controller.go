@@ -37,9 +37,8 @@ const (
 	seatEndShare = 9
 	// seatClockPause is the default of SeatEndReconciler.Pause.
 	seatClockPause = 5 * time.Minute
-	// defaultLease and maxLease are the default of leaseDuration, and the longest there is.
-	defaultLease = time.Hour
-	maxLease     = 24 * time.Hour
+	// maxLease is the longest leaseDuration there is.
+	maxLease = 24 * time.Hour
 	// retrySync is when it is looked again whether the caches have been filled.
 	retrySync = 100 * time.Millisecond
 
@@ -103,6 +102,8 @@ type seatMemory struct {
 	// lease is the licence's, as last seen; longer one that it had before, since nodes have been given it.
 	lease  time.Duration
 	longer seatLease
+	// over is the longest lease that the ledger knows, if no node has it any more.
+	over time.Duration
 	// noticed are holders whose pods are missing or terminal, ended those that have just been ended.
 	noticed map[types.UID]seatNotice
 	ended   map[types.UID]seatNotice
@@ -295,20 +296,27 @@ func (r *SeatEndReconciler) memoryOf(license string) *seatMemory {
 	return memory
 }
 
-// note takes notice of a licence's terms. Those of one that is gone are remembered; where it was never seen, the longest
-// lease counts. A lease that becomes shorter may have been given out before.
+// note takes notice of a licence's terms. Those of one that is gone are remembered; where it was never seen, the lease that the
+// ledger knows counts, or else the longest there is. A lease that becomes shorter may have been given out before.
 func (m *seatMemory) note(license *v1alpha1.ModelLicense, ledger *seats.Ledger, now time.Time) {
 	_, m.terms.limitsNodes = ledger.Limits()[resourceNodes]
+	known := ledger.Terms().Lease
 	if license == nil {
+		if m.lease == 0 && known > 0 {
+			m.terms.lease = known
+		}
 		return
 	}
-	lease := leaseOf(license)
-	if !now.Before(m.longer.until) {
-		m.longer = seatLease{}
+	lease, before := leaseOf(license), m.lease
+	if m.longer.lease > 0 && !now.Before(m.longer.until) {
+		m.longer, m.over = seatLease{}, known
 	}
-	if lease < m.lease {
-		m.longer.lease = max(m.longer.lease, m.lease)
-		if until := now.Add(m.lease); m.longer.until.Before(until) {
+	if known != m.over { // given out by another leader, or by this one
+		m.over, before = 0, max(before, known)
+	}
+	if lease < before && (lease < m.lease || m.longer.lease < before) {
+		m.longer.lease = max(m.longer.lease, before)
+		if until := now.Add(before); m.longer.until.Before(until) {
 			m.longer.until = until
 		}
 	}
@@ -319,18 +327,19 @@ func (m *seatMemory) note(license *v1alpha1.ModelLicense, ledger *seats.Ledger, 
 	}
 }
 
-// leaseOf is a licence's lease.
-func leaseOf(license *v1alpha1.ModelLicense) time.Duration {
-	if d := license.Spec.Terms.LeaseDuration; d != nil {
-		return d.Duration
-	}
-	return defaultLease
+// shorten is the change by which the ledger forgets a longer lease that is over; false where there is none.
+func (m *seatMemory) shorten(ledger *seats.Ledger) (seats.ShortenLease, bool) {
+	known := ledger.Terms().Lease
+	return seats.ShortenLease{From: known, To: m.lease}, m.lease > 0 && m.lease < known && known == m.over
 }
 
-// follows says whether a ledger carries generation and limits of a licence as the cache has it. Where the ledger's generation
+// leaseOf is a licence's lease.
+func leaseOf(license *v1alpha1.ModelLicense) time.Duration { return seats.TermsOf(license).Lease }
+
+// follows says whether a ledger carries generation, limits and terms of a licence as the cache has it. Where the ledger's generation
 // is newer, the book finds out which of them is wrong.
 func follows(ledger *seats.Ledger, license *v1alpha1.ModelLicense) bool {
-	return ledger.LicenseUID() == license.UID && ledger.Generation() == license.Generation && equality.Semantic.DeepEqual(ledger.Limits(), license.Spec.Terms.Limits)
+	return ledger.LicenseUID() == license.UID && ledger.Generation() == license.Generation && ledger.Terms().Follows(license) && equality.Semantic.DeepEqual(ledger.Limits(), license.Spec.Terms.Limits)
 }
 
 // drop removes the ledger of a deleted licence. What was used under it goes into the audit log.

@@ -63,6 +63,12 @@ func (p *seatPass) decide(ctx context.Context) error {
 	if p.license != nil && !follows(p.ledger, p.license) {
 		p.changes = append(p.changes, seats.Limit{License: p.license})
 	}
+	if shorten, over := p.memory.shorten(p.ledger); over {
+		p.changes = append(p.changes, shorten)
+	}
+	if until := p.memory.longer.until; p.license != nil && !until.IsZero() {
+		p.again = until
+	}
 	holders := p.ledger.Holders()
 	var asked []seats.Holder
 	namespaces, nodes := map[string]bool{}, map[string]bool{}

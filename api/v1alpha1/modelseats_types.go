@@ -28,6 +28,10 @@ type ModelSeatsSpec struct {
 	// +kubebuilder:validation:MaxProperties=16
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 
+	// terms are what must be known of the licence once it is gone, or has changed. Optional: without them, nothing is known.
+	// +optional
+	Terms *SeatTerms `json:"terms,omitempty"`
+
 	// grants are the grants that holders have their seats from, with what was used under each. Optional, at most 4096
 	// items.
 	// +optional
@@ -59,6 +63,24 @@ type ModelSeatsSpec struct {
 	// usage is what was used by pods that hold no seat any more. Optional.
 	// +optional
 	Usage *UsageStatus `json:"usage,omitempty"`
+}
+
+// SeatTerms are the terms of a licence that its ledger keeps. While the licence exists, it is the licence that counts.
+type SeatTerms struct {
+	// onRevoke is the licence's onRevoke: what happens to its running pods when it is deleted while no operator runs.
+	// Required.
+	// +required
+	OnRevoke RevocationPolicy `json:"onRevoke"`
+
+	// enforcement is the licence's enforcement: pods of one that does not enforce are not ended. Required.
+	// +required
+	Enforcement EnforcementMode `json:"enforcement"`
+
+	// leaseDuration is the longest lease that a node may have by now, 1m to 24h: the licence's, or a longer one that it
+	// had before, until that is over. Required.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="must be a duration of hours, minutes and seconds from 1m to 24h, for example 1h"
+	LeaseDuration metav1.Duration `json:"leaseDuration"`
 }
 
 // SeatGrant is a grant in a ledger.

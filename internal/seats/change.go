@@ -35,7 +35,7 @@ type Result struct {
 // OK reports whether the change was carried out, or had been before.
 func (r Result) OK() bool { return r.Reason == "" }
 
-// Limit takes over limits and generation of a licence. A licence of another UID than the ledger's only counts once it is
+// Limit takes over limits, generation and Terms of a licence. A licence of another UID than the ledger's only counts once it is
 // Confirmed, and so does an older generation of the same licence: generations only grow, and a ledger that names a later one
 // than there is was changed by hand. The result is else Stale, with the reason WaitingForSeat.
 type Limit struct {

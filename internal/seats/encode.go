@@ -20,6 +20,7 @@ func (l *Ledger) Encode(to *v1alpha1.ModelSeats) {
 	}
 	spec := v1alpha1.ModelSeatsSpec{
 		LicenseUID: string(l.licenseUID), LicenseGeneration: l.generation, Limits: l.limits.DeepCopy(), Usage: l.closed.stored(),
+		Terms: l.terms.stored(),
 	}
 	grants := make([]int32, len(l.grants))
 	for i := range l.grants {
@@ -86,6 +87,9 @@ func decode(from *v1alpha1.ModelSeats) (*Ledger, error) {
 	l.limits = spec.Limits.DeepCopy()
 	l.bounds = boundsOf(l.limits)
 	var err error
+	if l.terms, err = termsFrom(spec.Terms); err != nil {
+		return nil, fmt.Errorf("spec.terms: %w", err)
+	}
 	if l.closed, err = usageFrom(spec.Usage); err != nil {
 		return nil, fmt.Errorf("spec.usage: %w", err)
 	}

@@ -20,6 +20,7 @@ type Ledger struct {
 	generation int64
 	limits     corev1.ResourceList // never changed in place
 	bounds     bounds
+	terms      Terms
 
 	grants  []grantEntry
 	nodes   []nodeEntry
@@ -67,6 +68,7 @@ func Empty(license *v1alpha1.ModelLicense) *Ledger {
 
 func (l *Ledger) setLimits(license *v1alpha1.ModelLicense) {
 	l.licenseUID, l.generation = license.UID, license.Generation
+	l.terms = l.terms.taking(TermsOf(license))
 	l.limits = license.Spec.Terms.Limits.DeepCopy()
 	l.bounds = boundsOf(l.limits)
 }

@@ -25,7 +25,7 @@ func (c Limit) apply(l *Ledger) Result {
 	}
 	before := *l
 	l.setLimits(c.License)
-	if l.licenseUID == before.licenseUID && l.generation == before.generation && sameLimits(l.limits, before.limits) {
+	if l.licenseUID == before.licenseUID && l.generation == before.generation && l.terms == before.terms && sameLimits(l.limits, before.limits) {
 		l.limits = before.limits
 		return Result{}
 	}

@@ -316,18 +316,22 @@ var _ = Describe("Pods that lose their entitlement", Ordered, ContinueOnFailure,
 	It("are not revoked twice, nor for the operator's absence, and can be deleted with all that was granted while it is away", func(ctx SpecContext) {
 		t, kept := w.team(ctx, evict, nil), w.team(ctx, nil, nil)
 		pod, other := w.runs(ctx, t, t.pod("llm").Obj(), "n1"), w.runs(ctx, kept, kept.pod("llm").Obj(), "n1")
+		wiping := w.team(ctx, nil, nil)
+		wiped := w.runs(ctx, wiping, wiping.pod("llm").Obj(), "n1")
 		again := w.team(ctx, nil, nil)
 		revoked := w.runs(ctx, again, again.pod("llm").Obj(), "n1")
 		Expect(w.client.Delete(ctx, again.grant)).To(Succeed())
 		w.revoked(ctx, revoked, v1alpha1.ReasonNoGrant)
 		stop()
-		for _, o := range []client.Object{t.grant, t.license} {
+		for _, o := range []client.Object{t.grant, t.license, wiping.license} {
 			Expect(w.client.Delete(ctx, o)).To(Succeed())
 			Expect(apierrors.IsNotFound(w.client.Get(ctx, client.ObjectKeyFromObject(o), o))).To(BeTrue(), "%T is held by somebody", o)
 		}
 		stop = w.start(ctx, "operator-1")
 		Eventually(gone(ctx, pod)).Should(BeTrue())
 		Expect(w.reasons(ctx, pod, audit.Revoked)).To(Equal([]v1alpha1.Reason{v1alpha1.ReasonLicenseMissing}))
+		w.revoked(ctx, wiped, v1alpha1.ReasonLicenseMissing)
+		Expect(gone(ctx, wiped)()).To(BeFalse(), "the ledger keeps that the key alone is to be wiped")
 		Expect(w.condition(ctx, other, v1alpha1.PodConditionLicensed)).To(Equal("True Entitled"))
 		Expect(w.reasons(ctx, other, audit.Revoked)).To(BeEmpty())
 		Expect(w.reasons(ctx, revoked, audit.Revoked)).To(HaveLen(1))
