@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -275,7 +276,7 @@ func TestPlanChangesNothing(t *testing.T) {
 	}
 	after := &v1alpha1.ModelSeats{}
 	l.Encode(after)
-	if fmt.Sprint(before) != fmt.Sprint(after) {
+	if !equality.Semantic.DeepEqual(before, after) {
 		t.Errorf("the ledger was changed: %v, then %v", before, after)
 	}
 }
