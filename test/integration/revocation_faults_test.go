@@ -134,7 +134,10 @@ var _ = Describe("An operator that is killed while it revokes a pod", Ordered, C
 
 			stop = w.start(ctx, fmt.Sprintf("next-%d", n))
 			defer stop()
-			w.revoked(ctx, pod, v1alpha1.ReasonNoGrant)
+			// The Event may be lost; the entry, the condition and what makes the node look are not.
+			Eventually(w.licensed(ctx, pod)).Should(Equal("False Revoked"))
+			Expect(pod.Annotations).To(HaveKey(v1alpha1.AnnotationAttention))
+			Expect(w.reasons(ctx, pod, audit.Revoked)).To(Equal([]v1alpha1.Reason{v1alpha1.ReasonNoGrant}))
 			Eventually(func(g Gomega) {
 				g.Expect(w.client.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 				g.Expect(pod.DeletionTimestamp.IsZero()).To(BeFalse())
