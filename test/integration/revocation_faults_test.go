@@ -24,7 +24,6 @@ const (
 	beforeRevokedLogged revocationStep = "before the entry is written"
 	afterRevokedLogged  revocationStep = "after the entry is durable, before the pod is patched"
 	afterPodPatched     revocationStep = "after the pod is patched, before it is evicted"
-	afterPodEvicted     revocationStep = "after the pod is evicted"
 )
 
 // killer has an operator do nothing more from a step on: who comes to it waits until the operator has ended.
@@ -78,10 +77,6 @@ func (c killedClient) Status() client.SubResourceWriter {
 	return killedStatus{c.Client.Status(), c.k}
 }
 
-func (c killedClient) SubResource(name string) client.SubResourceClient {
-	return killedSubResource{c.Client.SubResource(name), c.k}
-}
-
 type killedStatus struct {
 	client.SubResourceWriter
 	k *killer
@@ -94,18 +89,6 @@ func (w killedStatus) Patch(ctx context.Context, o client.Object, patch client.P
 	return w.k.step(afterPodPatched)
 }
 
-type killedSubResource struct {
-	client.SubResourceClient
-	k *killer
-}
-
-func (c killedSubResource) Create(ctx context.Context, o, sub client.Object, opts ...client.SubResourceCreateOption) error {
-	if err := c.SubResourceClient.Create(ctx, o, sub, opts...); err != nil {
-		return err
-	}
-	return c.k.step(afterPodEvicted)
-}
-
 var _ = Describe("An operator that is killed while it revokes a pod", Ordered, ContinueOnFailure, func() {
 	var w *revocationWorld
 
@@ -115,7 +98,7 @@ var _ = Describe("An operator that is killed while it revokes a pod", Ordered, C
 
 	evict := func(l *builders.LicenseBuilder) { l.OnRevoke(v1alpha1.RevokeEvict) }
 
-	for n, step := range []revocationStep{beforeRevokedLogged, afterRevokedLogged, afterPodPatched, afterPodEvicted} {
+	for n, step := range []revocationStep{beforeRevokedLogged, afterRevokedLogged, afterPodPatched} {
 		It(string(step), func(ctx SpecContext) {
 			t := w.team(ctx, evict, nil)
 			k := &killer{at: step, reached: make(chan struct{})}
