@@ -27,7 +27,7 @@ func leasing(d time.Duration) *v1alpha1.ModelLicense {
 
 // TestSeatMemory: what nodes were given counts, not what the licence says by now.
 func TestSeatMemory(t *testing.T) {
-	ledger := forgetful(t)
+	ledger := withoutTerms(t)
 	at := func(m *seatMemory, l *v1alpha1.ModelLicense, after, lease time.Duration, keys keyed) {
 		t.Helper()
 		m.note(l, ledger, seatNow.Add(after))
@@ -56,8 +56,8 @@ func TestSeatMemory(t *testing.T) {
 	}
 }
 
-// forgetful is a ledger that keeps no terms.
-func forgetful(t *testing.T) *seats.Ledger {
+// withoutTerms is a ledger that keeps no terms.
+func withoutTerms(t *testing.T) *seats.Ledger {
 	t.Helper()
 	ledger, err := seats.Decode(&v1alpha1.ModelSeats{})
 	if err != nil {
