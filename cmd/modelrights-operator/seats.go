@@ -25,7 +25,7 @@ type seatKeeping struct {
 func newSeatKeeping(mgr manager.Manager, now clock.PassiveClock, view *seatbook.View) (seatKeeping, error) {
 	keeping := seatKeeping{
 		view:  view,
-		book:  seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Registerer: metrics.Registry}),
+		book:  seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), View: view, Registerer: metrics.Registry}),
 		queue: controllers.NewSeatQueue(),
 	}
 	var err error

@@ -41,6 +41,9 @@ type Options struct {
 	// Remembered is how many ledgers are kept in memory as they were last written, so that the next write needs no read.
 	// Default 64.
 	Remembered int
+	// View is what informers show, from which a write begins where that is newer than what is remembered: the replicas write
+	// by turns, and each would else hear of the other's writes by a conflict. Default: none.
+	View *View
 	// Registerer takes the metrics. Default: none.
 	Registerer prometheus.Registerer
 }

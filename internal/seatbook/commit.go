@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -30,7 +31,7 @@ var errMoved = errors.New("another writer was faster")
 // commit writes what the calls want, and answers them. It tries until it succeeds, the API server refuses, or nobody waits.
 func (b *Book) commit(license string, calls []*call) {
 	begun := time.Now()
-	base, known := b.memory.get(license)
+	base, known := b.newest(license)
 	base.live = false
 	pause := time.Duration(0)
 	for {
@@ -70,6 +71,27 @@ func (b *Book) commit(license string, calls []*call) {
 			return
 		}
 	}
+}
+
+// newest is the newest ledger that is known without asking: what was written here last, or what informers show. It may be
+// behind all the same, which the write finds out.
+func (b *Book) newest(license string) (stored, bool) {
+	written, remembered := b.memory.get(license)
+	if b.options.View == nil {
+		return written, remembered
+	}
+	shown, there := b.options.View.shown(license)
+	if !there || remembered && written.object != nil && !isNewer(shown.object, written.object) {
+		return written, remembered
+	}
+	shown.object = withoutSpec(shown.object)
+	return shown, true
+}
+
+// isNewer compares resource versions, as clients may since KEP-5504; false where they cannot be.
+func isNewer(a, b *v1alpha1.ModelSeats) bool {
+	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
+	return err == nil && order > 0
 }
 
 // errUnconfirmed means that what is in memory is not certain enough for an answer.

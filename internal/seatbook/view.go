@@ -31,6 +31,7 @@ type View struct {
 // seen is a ledger, or why it cannot be understood.
 type seen struct {
 	version string
+	object  *v1alpha1.ModelSeats // the informer's own
 	ledger  *seats.Ledger
 	err     error
 }
@@ -69,6 +70,14 @@ func (v *View) Ledger(license string) *seats.Ledger {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return v.ledgers[license].ledger
+}
+
+// shown is the ledger of a licence as a write may begin with it; false where there is none that can be understood.
+func (v *View) shown(license string) (stored, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	known := v.ledgers[license]
+	return stored{object: known.object, ledger: known.ledger}, known.ledger != nil
 }
 
 // Err says why the ledger of a licence cannot be understood, as ErrUndecodable; nil where it can, or there is none.
@@ -125,7 +134,7 @@ func (v *View) observe(object any) {
 	if ok && known.version == ledger.ResourceVersion && ledger.ResourceVersion != "" {
 		return
 	}
-	next := seen{version: ledger.ResourceVersion}
+	next := seen{version: ledger.ResourceVersion, object: ledger}
 	if next.ledger, next.err = seats.Decode(ledger); next.err != nil {
 		next.err = fmt.Errorf("%w: %w", ErrUndecodable, next.err)
 	}

@@ -137,7 +137,7 @@ func newAllocator(running context.Context, mgr ctrl.Manager, snapshots controlle
 	Expect(mgr.Add(manager.RunnableFunc(waitForSync))).To(Succeed())
 	return &controllers.SeatAllocator{
 		Queue: controllers.NewSeatQueue(), Ledgers: view, Rights: snapshots, Pods: mgr.GetClient(), Clock: clock.RealClock{},
-		Book: seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader()}),
+		Book: seatbook.New(seatbook.Options{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), View: view}),
 	}
 }
 
