@@ -61,7 +61,7 @@ func podOnNode(images ...string) *corev1.Pod {
 
 // TestEvictsByLedger: of a licence that is gone and was never seen, its ledger's word counts; of others, their own.
 func TestEvictsByLedger(t *testing.T) {
-	kept := func(l *v1alpha1.ModelLicense) seats.Terms { return seats.TermsOf(l) }
+	kept := seats.TermsOf
 	wipes := builders.License("chat").UID("l-uid").OnRevoke(v1alpha1.RevokeWipeKey).Obj()
 	warns := builders.License("chat").UID("l-uid").Enforcement(v1alpha1.EnforcementWarn).Obj()
 	evicts := builders.License("chat").UID("l-uid").Obj()

@@ -58,7 +58,7 @@ func TestHeld(t *testing.T) {
 		}, 0, 0},
 		"refuted now and then":    {known, func(m *machineOf, c *Clock) { probes(m, c, 8, leap); probes(m, c, 1, 0); probes(m, c, 8, leap) }, 0, leap},
 		"another leap instead":    {known, func(m *machineOf, c *Clock) { probes(m, c, 10, leap); probes(m, c, 9, leap/2) }, 0, leap / 2},
-		"a mark that leaps":       {known, func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Marked(noon.Add(leap)) }, leap, leap - leap},
+		"a mark that leaps":       {known, func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Marked(noon.Add(leap)) }, leap, 0},
 		"a reset while it waits":  {known, func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Reset(noon) }, 0, 0},
 		"a machine that was held": {known, func(m *machineOf, c *Clock) { m.wall = noon.Add(leap); probes(m, c, 11, leap) }, leap, 0},
 	} {
