@@ -311,7 +311,7 @@ func (m *seatMemory) note(license *v1alpha1.ModelLicense, ledger *seats.Ledger, 
 	if m.longer.lease > 0 && !now.Before(m.longer.until) {
 		m.longer, m.over = seatLease{}, known
 	}
-	if known != m.over { // given out by another leader, or by this one
+	if known != m.over || lease >= known { // given out by another leader, by this one, or from now on
 		m.over, before = 0, max(before, known)
 	}
 	if lease < before && (lease < m.lease || m.longer.lease < before) {

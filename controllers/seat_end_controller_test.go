@@ -106,6 +106,17 @@ func TestSeatMemoryOfTheLedger(t *testing.T) {
 	at(leasing(2*time.Hour), 11*time.Hour, 2*time.Hour, false)
 	at(leasing(time.Minute), 11*time.Hour, 2*time.Hour, false)
 	at(leasing(time.Minute), 13*time.Hour, time.Minute, true)
+
+	// Raised again before the longer one was over, and lowered after: nodes have it until then.
+	at(leasing(4*time.Hour), 14*time.Hour, 4*time.Hour, false)
+	at(leasing(time.Minute), 15*time.Hour, 4*time.Hour, false)
+	at(leasing(4*time.Hour), 16*time.Hour, 4*time.Hour, false)
+	at(leasing(4*time.Hour), 20*time.Hour, 4*time.Hour, false)
+	at(leasing(time.Minute), 21*time.Hour, 4*time.Hour, false)
+	if got := ledger.Terms().Lease; got != 4*time.Hour {
+		t.Errorf("the ledger knows a lease of %s, while nodes have one of 4h", got)
+	}
+	at(leasing(time.Minute), 25*time.Hour, time.Minute, true)
 }
 
 func TestLedgerFollowsLicense(t *testing.T) {
