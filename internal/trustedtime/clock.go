@@ -123,15 +123,21 @@ func (c *Clock) raise(base time.Time) {
 	}
 }
 
-// Reset takes a mark that was set back, and everything that was known before for wrong.
+// Reset takes a mark that was set back, and everything that was known before for wrong. It may be the mark that is: that of
+// a backup which was restored. So what was last stamped is held where it is far ahead of the mark.
 func (c *Clock) Reset(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held = nil
-	c.known, c.base = true, at.Add(-c.source.Elapsed())
-	if c.anchored && c.fresh.After(c.base) {
-		c.fresh = c.base
+	elapsed := c.source.Elapsed()
+	c.known, c.base = true, at.Add(-elapsed)
+	if !c.anchored || !c.fresh.After(c.base) {
+		return
 	}
+	if c.leaps(c.fresh.Add(elapsed)) {
+		c.hold(c.fresh)
+	}
+	c.fresh = c.base
 }
 
 // Skew is how the clocks differ, by the newest fresh stamp.

@@ -93,7 +93,9 @@ func TestSkew(t *testing.T) {
 			m.pass(time.Minute)
 			c.Stamped(noon.Add(time.Minute - time.Second))
 		}, Skew{Machine: time.Second, Behind: time.Second}, false, false},
-		"reset after running ahead": {func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(time.Hour)); c.Reset(noon) }, Skew{}, false, false},
+		"reset after running ahead":           {func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(time.Hour)); c.Reset(noon); c.Stamped(noon) }, Skew{}, false, false},
+		"reset behind what was stamped":       {func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(time.Hour)); c.Reset(noon) }, Skew{Held: time.Hour}, true, false},
+		"reset a little behind what was said": {func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(MaxSkew)); c.Reset(noon) }, Skew{}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &machineOf{wall: noon}

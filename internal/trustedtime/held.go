@@ -31,16 +31,21 @@ func (c *Clock) leaps(at time.Time) bool { return c.known && at.Sub(c.now()) > M
 func (c *Clock) confirms(at time.Time, probed bool) bool {
 	elapsed := c.source.Elapsed()
 	if c.held == nil || at.Sub(c.held.now(c.source)).Abs() > MaxSkew {
-		c.held = &held{base: at.Add(-elapsed), since: elapsed}
-		select {
-		case c.alarm <- struct{}{}:
-		default:
-		}
+		c.hold(at.Add(-elapsed))
 	}
 	if probed {
 		c.held.probes++
 	}
 	return c.held.probes >= confirmStamps && elapsed-c.held.since >= confirmAfter
+}
+
+// hold holds what the time was when Elapsed was zero, by a stamp that is not believed yet.
+func (c *Clock) hold(base time.Time) {
+	c.held = &held{base: base, since: c.source.Elapsed()}
+	select {
+	case c.alarm <- struct{}{}:
+	default:
+	}
 }
 
 // Held is the time by a stamp that is far ahead of Now and is not confirmed; false where there is none. Nothing may end by

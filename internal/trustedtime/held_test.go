@@ -56,11 +56,14 @@ func TestHeld(t *testing.T) {
 			m.pass(time.Minute)
 			c.Stamped(noon.Add(m.elapsed))
 		}, 0, 0},
-		"refuted now and then":    {known, func(m *machineOf, c *Clock) { probes(m, c, 8, leap); probes(m, c, 1, 0); probes(m, c, 8, leap) }, 0, leap},
-		"another leap instead":    {known, func(m *machineOf, c *Clock) { probes(m, c, 10, leap); probes(m, c, 9, leap/2) }, 0, leap / 2},
-		"a mark that leaps":       {known, func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Marked(noon.Add(leap)) }, leap, 0},
-		"a reset while it waits":  {known, func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Reset(noon) }, 0, 0},
-		"a machine that was held": {known, func(m *machineOf, c *Clock) { m.wall = noon.Add(leap); probes(m, c, 11, leap) }, leap, 0},
+		"refuted now and then":                        {known, func(m *machineOf, c *Clock) { probes(m, c, 8, leap); probes(m, c, 1, 0); probes(m, c, 8, leap) }, 0, leap},
+		"another leap instead":                        {known, func(m *machineOf, c *Clock) { probes(m, c, 10, leap); probes(m, c, 9, leap/2) }, 0, leap / 2},
+		"a mark that leaps":                           {known, func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Marked(noon.Add(leap)) }, leap, 0},
+		"a reset while it waits":                      {known, func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Reset(noon) }, 0, 0},
+		"a mark set back behind what was stamped":     {func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)) }, func(_ *machineOf, c *Clock) { c.moved(noon.Add(leap), noon) }, 0, leap},
+		"what was stamped before the mark, confirmed": {func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Reset(noon) }, func(m *machineOf, c *Clock) { probes(m, c, 10, leap) }, leap, 0},
+		"what was stamped before the mark, refuted":   {func(_ *machineOf, c *Clock) { c.Stamped(noon.Add(leap)); c.Reset(noon) }, func(_ *machineOf, c *Clock) { c.Stamped(noon) }, 0, 0},
+		"a machine that was held":                     {known, func(m *machineOf, c *Clock) { m.wall = noon.Add(leap); probes(m, c, 11, leap) }, leap, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &machineOf{wall: noon}
