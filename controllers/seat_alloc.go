@@ -74,15 +74,15 @@ type SeatAllocator struct {
 	Interrupt Interrupt
 
 	// unseen are the seats that were written, and that the view does not show yet; the allocator's goroutine alone uses it.
-	unseen map[string]unseenSeats
+	unseen map[string][]unseenSeat
 	// wrote says whether the round wrote a ledger; the same goroutine's.
 	wrote bool
 }
 
-// unseenSeats are seats of a licence that were written at a time.
-type unseenSeats struct {
-	pods []types.UID
-	at   time.Time
+// unseenSeat is a pod's seat that was written at a time.
+type unseenSeat struct {
+	pod types.UID
+	at  time.Time
 }
 
 // run goes on until ctx ends. Enqueue has a worker look at a pod, at once or when there is nothing more urgent.

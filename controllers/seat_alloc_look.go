@@ -92,21 +92,20 @@ func (a *SeatAllocator) newest(license string, now time.Time) (ledger *seats.Led
 	return ledger, ledger != nil
 }
 
-// seen says whether the view shows what was written to a ledger last.
+// seen says whether the view shows what was written to a ledger last. A seat that it has shown once is waited for no more, nor
+// one that it had viewLag to show: it may have come and gone.
 func (a *SeatAllocator) seen(license string, ledger *seats.Ledger, now time.Time) bool {
-	unseen, ok := a.unseen[license]
-	if !ok {
-		return true
-	}
-	for _, pod := range unseen.pods {
-		if ledger != nil && now.Sub(unseen.at) < viewLag {
-			if _, there := ledger.Holder(pod); there {
-				continue
+	unseen := slices.DeleteFunc(a.unseen[license], func(u unseenSeat) bool {
+		if ledger != nil {
+			if _, there := ledger.Holder(u.pod); there {
+				return true
 			}
 		}
-		if now.Sub(unseen.at) < viewLag {
-			return false
-		}
+		return now.Sub(u.at).Abs() >= viewLag
+	})
+	if len(unseen) > 0 {
+		a.unseen[license] = unseen
+		return false
 	}
 	delete(a.unseen, license)
 	return true

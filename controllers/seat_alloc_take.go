@@ -140,12 +140,11 @@ func failAll(takers []*taker, err error) error {
 // noteUnseen notes what the view has to show before a licence is planned again.
 func (a *SeatAllocator) noteUnseen(s *allocScene, takers []*taker) {
 	if a.unseen == nil {
-		a.unseen = map[string]unseenSeats{}
+		a.unseen = map[string][]unseenSeat{}
 	}
 	for _, t := range takers {
 		for _, n := range t.needs[:t.held] {
-			u := a.unseen[n.license.Name]
-			a.unseen[n.license.Name] = unseenSeats{pods: append(u.pods, t.uid), at: s.now}
+			a.unseen[n.license.Name] = append(a.unseen[n.license.Name], unseenSeat{pod: t.uid, at: s.now})
 		}
 	}
 }

@@ -276,3 +276,36 @@ func TestRoundsGoOnByWhatWasWritten(t *testing.T) {
 		t.Errorf("%v went by a view that is known to lag", got)
 	}
 }
+
+// TestUnseenSeatsAreForgotten: a seat that was seen once, or could have been, is waited for no more, however many are taken
+// after it: its pod may have ended between two looks.
+func TestUnseenSeatsAreForgotten(t *testing.T) {
+	s := newScene(t, "8")
+	unseen := func(n int, after time.Duration) bool {
+		pod := s.pod(n, seatInQueue)
+		s.noteUnseen(&allocScene{now: noon.Add(after)}, []*taker{{queuedPod: queuedPod{uid: pod.UID, needs: []seatNeed{{license: s.license}}}, held: 1}})
+		return !s.seen("chat", s.held.Ledger("chat"), noon.Add(after))
+	}
+	shows := func(n int) {
+		take := seats.Take{Pod: s.pods[n-1].UID, Grant: seats.Grant{Namespace: "ml", Name: "chat", UID: s.grant.UID}, Generation: 1, Since: noon}
+		if _, err := s.held.Do(t.Context(), "chat", take); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 1; n <= 5; n++ { // the first is never shown
+		if !unseen(n, time.Duration(n)*time.Second) {
+			t.Errorf("seat %d is taken for shown", n)
+		}
+	}
+	if got := len(s.unseen["chat"]); got != 2 {
+		t.Errorf("%d seats are waited for", got)
+	}
+	shows(4)
+	shows(5)
+	if !s.seen("chat", s.held.Ledger("chat"), noon.Add(5*time.Second)) || len(s.unseen) != 0 {
+		t.Errorf("what is shown is waited for: %v", s.unseen)
+	}
+	if unseen(6, 6*time.Second); !s.seen("chat", s.held.Ledger("chat"), noon.Add(-time.Hour)) {
+		t.Error("after the clock was set back, it is waited for an hour")
+	}
+}
