@@ -111,6 +111,9 @@ func (b *bench) fill(ctx context.Context, r *scaleReport) (held []heldPod, drive
 	if err := b.skipWrites(ctx); err != nil {
 		return nil, nil, err
 	}
+	if err := b.serverAtRest(ctx); err != nil {
+		return nil, nil, err
+	}
 	start = time.Now()
 	if b.operator, err = b.start(); err != nil {
 		return nil, nil, err
@@ -128,6 +131,34 @@ func (b *bench) fill(ctx context.Context, r *scaleReport) (held []heldPod, drive
 	}
 	drivers, err = b.drivers(ctx)
 	return held, drivers, err
+}
+
+// serverAtRest waits until the API server has read from etcd what was written behind its back: an operator that starts before
+// waits for that, and not for itself.
+func (b *bench) serverAtRest(ctx context.Context) error {
+	deadline := time.Now().Add(settleAtMost)
+	for quiet := 0; quiet < 3; {
+		before, err := gauge.CPUTime(b.server)
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		after, err := gauge.CPUTime(b.server)
+		if err != nil {
+			return err
+		}
+		switch {
+		case after-before < 200*time.Millisecond:
+			quiet++
+		case time.Now().After(deadline):
+			return fmt.Errorf("the API server has not come to rest in %v", settleAtMost)
+		default:
+			quiet = 0
+		}
+	}
+	return nil
 }
 
 // template is a pod that got its seat, as it is then.
