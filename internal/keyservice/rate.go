@@ -21,16 +21,18 @@ const maxPods = 65536
 type podLicense struct{ podUID, license string }
 
 // liveRate bounds, for each node, what renewals and reports ask the API server beyond the ordinary: two to four reads
-// each. A revocation of some hundred pods on a node stays within it. It counts twice: what is confirmed before a key is
-// wiped has room of its own, since tenants make kubelet come early by whatever they write on their pods.
+// each. A revocation of some hundred pods on a node stays within it. Renewals, what is confirmed before a key is wiped, and
+// reports, which free seats, have room of their own each, since tenants make kubelet come early by whatever they write on
+// their pods.
 var liveRate = limit.Rate{Burst: 500, Every: 50 * time.Millisecond}
 
 // releaseRates counts releases, and reads for renewals and reports. The zero value is ready.
 type releaseRates struct {
-	once  sync.Once
-	rates *limit.Rates[podLicense]
-	nodes *limit.Rates[string]
-	wipes *limit.Rates[string]
+	once    sync.Once
+	rates   *limit.Rates[podLicense]
+	nodes   *limit.Rates[string]
+	wipes   *limit.Rates[string]
+	reports *limit.Rates[string]
 }
 
 func (r *releaseRates) prepare() {
@@ -38,6 +40,7 @@ func (r *releaseRates) prepare() {
 		r.rates = limit.NewRates[podLicense](podRate, maxPods)
 		r.nodes = limit.NewRates[string](liveRate, maxNodes)
 		r.wipes = limit.NewRates[string](liveRate, maxNodes)
+		r.reports = limit.NewRates[string](liveRate, maxNodes)
 	})
 }
 
@@ -55,6 +58,12 @@ func (r *releaseRates) live() *limit.Rates[string] {
 func (r *releaseRates) confirmed() *limit.Rates[string] {
 	r.prepare()
 	return r.wipes
+}
+
+// reported counts what is looked up for reports.
+func (r *releaseRates) reported() *limit.Rates[string] {
+	r.prepare()
+	return r.reports
 }
 
 func (r *releaseRates) giveBack(now time.Time, c *call) { r.of().GiveBack(now, keyOf(c)) }

@@ -49,7 +49,7 @@ func (r *Releaser) findHolder(ctx context.Context, c *nodeReport) *protocol.Erro
 	if c.isHolder() {
 		return nil
 	}
-	if wait := r.rates.live().Take(r.Clock.Now(), c.driver.node); wait > 0 {
+	if wait := r.rates.reported().Take(r.Clock.Now(), c.driver.node); wait > 0 {
 		return tooManyRequests(wait, "node %s reports too much that has to be looked up", c.driver.node)
 	}
 	var stored v1alpha1.ModelSeats
@@ -86,7 +86,7 @@ func (r *Releaser) findPod(ctx context.Context, c *nodeReport) *protocol.Error {
 		c.pod, err = findPod(ctx, r.Reader, &c.request.Volume)
 	}
 	if err == nil && c.pod == nil && c.request.Event == protocol.Unpublished {
-		if wait := r.rates.live().Take(r.Clock.Now(), c.driver.node); wait > 0 {
+		if wait := r.rates.reported().Take(r.Clock.Now(), c.driver.node); wait > 0 {
 			return tooManyRequests(wait, "node %s reports too much that has to be looked up", c.driver.node)
 		}
 		c.pod, err = r.findPodByUID(ctx, c.held.Grant.Namespace, c.held.Node, c.held.Pod)

@@ -222,6 +222,18 @@ func TestReportsOfOneNodeAreBounded(t *testing.T) {
 	}
 }
 
+// A tenant who makes kubelet come early again and again, by writing on a pod, does not hold up the seats of others on the node.
+func TestEarlyRenewalsHoldUpNoReport(t *testing.T) {
+	w := ending(t)
+	w.pod = nil
+	r := w.releaser(t)
+	for r.rates.live().Take(r.Clock.Now(), node) == 0 {
+	}
+	if refusal := r.report(t.Context(), &nodeReport{driver: holder{node: node}, request: w.unpublished()}); refusal != nil {
+		t.Errorf("the end of a pod is refused: %v", refusal)
+	}
+}
+
 func TestWiped(t *testing.T) {
 	w := newWorld(t)
 	w.seats = append(seatFor(podUID, node), seats.Release{Pod: podUID, Node: node})
