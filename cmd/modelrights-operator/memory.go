@@ -16,6 +16,10 @@ const (
 	// leastGCPercent is by how much a large heap may grow at least: with less, collections take much of the processors.
 	leastGCPercent = 25
 
+	// starting is for how long a process fills its caches, at most: what it decodes meanwhile is several times what it keeps,
+	// and with little room it would collect for longer than it decodes. Until then the heap may double.
+	starting = 2 * time.Minute
+
 	// tuneEvery is how often the collector's pace is adapted to the heap.
 	tuneEvery = time.Second
 )
@@ -35,13 +39,14 @@ func paceGC(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
+	began := time.Now()
 	tick := time.NewTicker(tuneEvery)
 	defer tick.Stop()
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	last := 100
 	for {
 		metrics.Read(live)
-		if percent := gcPercent(live[0].Value.Uint64()); percent != last {
+		if percent := gcPercent(live[0].Value.Uint64(), time.Since(began)); percent != last {
 			debug.SetGCPercent(percent)
 			last = percent
 		}
@@ -53,7 +58,11 @@ func paceGC(ctx context.Context) {
 	}
 }
 
-// gcPercent is by how much a heap of which so many bytes are alive may grow until the next collection: GOGC.
-func gcPercent(live uint64) int {
+// gcPercent is by how much a heap of which so many bytes are alive may grow until the next collection, in a process of that
+// age: GOGC.
+func gcPercent(live uint64, age time.Duration) int {
+	if age < starting {
+		return 100
+	}
 	return int(min(100, max(leastGCPercent, heapRoom*100/max(1, live))))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -39,8 +38,11 @@ type Resolver struct {
 
 	mu       sync.RWMutex
 	licenses map[string]*Access
-	byHost   map[string]map[string]*Access // host to licence
+	byHost   map[string]*hostLicenses
 }
+
+// hostLicenses are the licences that name a host, and those of them that have credentials for it, by name.
+type hostLicenses struct{ naming, able []string }
 
 var _ Layers = (*Resolver)(nil)
 
@@ -50,7 +52,7 @@ func NewResolver(client *Client, governedHosts []string) (*Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Resolver{client: client, governed: governed, licenses: map[string]*Access{}, byHost: map[string]map[string]*Access{}}, nil
+	return &Resolver{client: client, governed: governed, licenses: map[string]*Access{}, byHost: map[string]*hostLicenses{}}, nil
 }
 
 // Set gives a licence its access; nil takes it away.
@@ -59,7 +61,12 @@ func (r *Resolver) Set(license string, access *Access) {
 	defer r.mu.Unlock()
 	if before := r.licenses[license]; before != nil {
 		for _, host := range before.hosts {
-			if delete(r.byHost[host], license); len(r.byHost[host]) == 0 {
+			of := r.byHost[host]
+			if of == nil {
+				continue
+			}
+			of.naming, of.able = without(of.naming, license), without(of.able, license)
+			if len(of.naming) == 0 {
 				delete(r.byHost, host)
 			}
 		}
@@ -70,11 +77,32 @@ func (r *Resolver) Set(license string, access *Access) {
 	}
 	r.licenses[license] = access
 	for _, host := range access.hosts {
-		if r.byHost[host] == nil {
-			r.byHost[host] = map[string]*Access{}
+		of := r.byHost[host]
+		if of == nil {
+			of = &hostLicenses{}
+			r.byHost[host] = of
 		}
-		r.byHost[host][license] = access
+		of.naming = with(of.naming, license)
+		if access.has(host) {
+			of.able = with(of.able, license)
+		}
 	}
+}
+
+// with adds a name to sorted ones.
+func with(names []string, name string) []string {
+	if i, there := slices.BinarySearch(names, name); !there {
+		return slices.Insert(names, i, name)
+	}
+	return names
+}
+
+// without takes a name from sorted ones.
+func without(names []string, name string) []string {
+	if i, there := slices.BinarySearch(names, name); there {
+		return slices.Delete(names, i, i+1)
+	}
+	return names
 }
 
 // Layers implements the interface Layers.
@@ -104,21 +132,22 @@ func (r *Resolver) Layers(ctx context.Context, image string) ([]copies.Manifest,
 func (r *Resolver) accesses(host string) []*Access {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	licenses := r.byHost[host]
-	if len(licenses) == 0 && !r.governed.Allows(host) {
+	of := r.byHost[host]
+	if of == nil && !r.governed.Allows(host) {
 		return nil
 	}
 	var accesses []*Access
 	if host != dockerHub {
 		accesses = append(accesses, &Access{hosts: []string{host}})
 	}
-	for _, license := range slices.Sorted(maps.Keys(licenses)) {
+	if of == nil {
+		return accesses
+	}
+	for _, license := range of.able {
 		if len(accesses) > maxTried {
 			break
 		}
-		if access := licenses[license]; access.has(host) {
-			accesses = append(accesses, access)
-		}
+		accesses = append(accesses, r.licenses[license])
 	}
 	return accesses
 }
