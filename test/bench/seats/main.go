@@ -8,7 +8,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"time"
 
 	"modelrights.dev/modelrights/test/bench/run"
@@ -32,9 +34,12 @@ func main() {
 	o.Check(p.validate())
 	o.Main(func(ctx context.Context, r *run.Run) error {
 		result, err := measureAll(ctx, r, p)
-		if err != nil {
+		if result == nil || result.Scale == nil {
 			return err
 		}
-		return r.Write(result, result.print)
+		if failed := result.Scale.Failed; failed != "" {
+			err = errors.Join(fmt.Errorf("not all was measured: %s", failed), err)
+		}
+		return errors.Join(r.Write(result, result.print), err)
 	})
 }

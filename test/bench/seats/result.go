@@ -79,6 +79,9 @@ func (r *report) print(w io.Writer) error {
 			return err
 		}
 	}
+	if r.Scale.Failed != "" {
+		fmt.Fprintf(w, "\nNOT ALL WAS MEASURED: %s\n", r.Scale.Failed)
+	}
 	return gauge.PrintAims(w, r.Aims)
 }
 

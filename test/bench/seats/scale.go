@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,6 +31,8 @@ type scaleReport struct {
 	AfterStart gauge.MemoryReport `json:"afterStart"`
 	// Loads are what it was watched under.
 	Loads []load `json:"loads"`
+	// Failed says under which load measuring ended, and why; empty where it did not.
+	Failed string `json:"failed,omitempty"`
 }
 
 // load is what the operator used under one load.
@@ -71,7 +76,11 @@ func (b *bench) scale(ctx context.Context) (*scaleReport, error) {
 		{fmt.Sprintf("renewals, %.0f/s", b.plan.renewRate()), func(ctx context.Context, l *load) error { return b.renew(ctx, l, held, drivers) }},
 	} {
 		one, err := b.under(ctx, l.name, l.do)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
+			r.Failed = fmt.Sprintf("%s: %v", l.name, err) // what was measured before is kept
+			b.run.Log("  %s", r.Failed)
+			return r, nil
+		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.name, err)
 		}
 		b.run.Log("  %s: %.2f CPUs, %.0f MiB resident, %s", one.Name, one.CPUs.By[cpuOperator], one.Memory.RSS, one.Note)
@@ -205,7 +214,12 @@ func (b *bench) under(ctx context.Context, name string, do func(context.Context,
 			}
 		}
 	})
-	err = do(ctx, l)
+	var profiles errgroup.Group
+	profiles.Go(func() error {
+		kind, _, _ := strings.Cut(name, ",")
+		return b.profile(ctx, "cpu-"+strings.ReplaceAll(kind, " ", "-"), "profile?seconds=8")
+	})
+	err = errors.Join(do(ctx, l), profiles.Wait())
 	stop()
 	sampler.Wait()
 	if err != nil {
