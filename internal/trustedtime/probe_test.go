@@ -116,3 +116,40 @@ func TestProber(t *testing.T) {
 		}
 	})
 }
+
+// answers are an Asker's, in order; a zero time is an error.
+type answers []time.Time
+
+func (a *answers) Ask(context.Context) (time.Time, error) {
+	at := (*a)[0]
+	*a = (*a)[1:]
+	if at.IsZero() {
+		return time.Time{}, errors.New("nobody answers")
+	}
+	return at, nil
+}
+
+// TestBegin: of several API servers one that is ahead, or away, does not make the time.
+func TestBegin(t *testing.T) {
+	ahead := noon.Add(24 * time.Hour)
+	for name, test := range map[string]struct {
+		answers answers
+		want    time.Time
+	}{
+		"all agree":                {answers{noon, noon, noon}, noon},
+		"the first is ahead":       {answers{ahead, noon, noon}, noon},
+		"the last alone is right":  {answers{ahead, ahead, noon}, noon},
+		"one is away":              {answers{{}, noon, noon}, noon},
+		"the last is away":         {answers{noon, noon, {}}, noon},
+		"one answers":              {answers{{}, {}, noon}, noon},
+		"nobody answers":           {answers{{}, {}, {}}, time.Time{}},
+		"all are ahead, or so far": {answers{ahead, ahead, ahead}, ahead},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := earliestOf(t.Context(), &test.answers, 3)
+			if !got.Equal(test.want) || (err != nil) != test.want.IsZero() {
+				t.Errorf("it is %v, %v; want %v", got, err, test.want)
+			}
+		})
+	}
+}

@@ -13,8 +13,13 @@ import (
 	"modelrights.dev/modelrights/api/v1alpha1"
 )
 
-// Begin reads the mark, and asks the API server what time it is. It is for the start, before anything is decided. An error
-// means that the clock may go by the machine's time until the first record is written. It needs get on modelauditlogs.
+// beginAsks is how often the API server is asked for the time at the start.
+const beginAsks = 3
+
+// Begin reads the mark, and asks the API server what time it is: several times, over connections of their own, and the earliest
+// answer counts. What this clock begins with is believed at once, where the machine's clock is as wrong. It is for the start,
+// before anything is decided. An error means that the clock may go by the machine's time until the first record is
+// written. It needs get on modelauditlogs.
 func (c *Clock) Begin(ctx context.Context, reader client.Reader, asker Asker) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -23,12 +28,30 @@ func (c *Clock) Begin(ctx context.Context, reader client.Reader, asker Asker) er
 		return fmt.Errorf("reading the time mark: %w", err)
 	}
 	c.Marked(markOf(head))
-	at, err := asker.Ask(ctx)
+	earliest, err := earliestOf(ctx, asker, beginAsks)
 	if err != nil {
 		return err
 	}
-	c.Probed(at)
+	c.Probed(earliest)
 	return nil
+}
+
+// earliestOf is the earliest of so many answers; an error where nobody answers.
+func earliestOf(ctx context.Context, asker Asker, asks int) (earliest time.Time, err error) {
+	for range asks {
+		at, failed := asker.Ask(ctx)
+		if failed != nil {
+			err = failed
+			continue
+		}
+		if earliest.IsZero() || at.Before(earliest) {
+			earliest = at
+		}
+	}
+	if earliest.IsZero() {
+		return time.Time{}, err
+	}
+	return earliest, nil
 }
 
 // Follow keeps to the mark from now on: as it rises, and when it is reset.

@@ -260,28 +260,40 @@ var _ = Describe("API validation of terms", func() {
 		grant := func(field string, value any, says ...string) wrong {
 			return spec("grants", []m{with(ledger()["grants"].([]m)[0], field, value)}, append([]string{"spec.grants[0]." + field}, says...)...)
 		}
+		terms := func(field string, value any, says ...string) wrong {
+			all := m{"onRevoke": "Evict", "enforcement": "Enforce", "leaseDuration": "1h"}
+			return spec("terms", with(all, field, value), append([]string{"spec.terms." + field}, says...)...)
+		}
 		cases := map[string]wrong{
-			"spec":              {at("spec"), nil, []string{"spec: Required"}},
-			"UID missing":       spec("licenseUID", nil, "Required"),
-			"UID long":          spec("licenseUID", strings.Repeat("x", 65), "64"),
-			"generation none":   spec("licenseGeneration", nil, "Required"),
-			"generation":        spec("licenseGeneration", -1, "greater than or equal to 0"),
-			"limits many":       spec("limits", quantities(17), "16"),
-			"nodes many":        spec("nodes", many(5001, func(i int) string { return fmt.Sprint(i) }), "5000"),
-			"node long":         spec("nodes", []string{strings.Repeat("x", 254)}, "spec.nodes[0]", "253"),
-			"holders many":      spec("holders", many(v1alpha1.MaxSeatHolders+1, func(i int) string { return fmt.Sprint(i) }), "20000"),
-			"holder long":       spec("holders", []string{strings.Repeat("x", 65)}, "spec.holders[0]", "64"),
-			"amounts many":      spec("amounts", many(4097, func(int) m { return m{"resources": m{}} }), "4096"),
-			"amount of nothing": spec("amounts", []m{{}}, "spec.amounts[0].resources: Required"),
-			"amount of many":    spec("amounts", []m{{"resources": quantities(17)}}, "spec.amounts[0].resources", "16"),
-			"grants many":       spec("grants", many(4097, func(int) m { return m{"namespace": "a", "name": "b", "uid": "c"} }), "4096"),
-			"grant's namespace": grant("namespace", nil, "Required"),
-			"grant's long one":  grant("namespace", strings.Repeat("x", 64), "63"),
-			"grant's name":      grant("name", nil, "Required"),
-			"grant's long name": grant("name", strings.Repeat("x", 254), "253"),
-			"grant's UID":       grant("uid", nil, "Required"),
-			"grant's long UID":  grant("uid", strings.Repeat("x", 65), "64"),
-			"grant's limits":    grant("limits", quantities(17), "16"),
+			"spec":                       {at("spec"), nil, []string{"spec: Required"}},
+			"terms' onRevoke missing":    terms("onRevoke", nil, "Required"),
+			"terms' onRevoke":            terms("onRevoke", "Delete", "Unsupported value"),
+			"terms' enforcement missing": terms("enforcement", nil, "Required"),
+			"terms' enforcement":         terms("enforcement", "Off", "Unsupported value"),
+			"terms' lease missing":       terms("leaseDuration", nil, "Required"),
+			"terms' short lease":         terms("leaseDuration", "59s", "from 1m to 24h"),
+			"terms' long lease":          terms("leaseDuration", "25h", "from 1m to 24h"),
+			"terms' lease of words":      terms("leaseDuration", "an hour", "leaseDuration"),
+			"UID missing":                spec("licenseUID", nil, "Required"),
+			"UID long":                   spec("licenseUID", strings.Repeat("x", 65), "64"),
+			"generation none":            spec("licenseGeneration", nil, "Required"),
+			"generation":                 spec("licenseGeneration", -1, "greater than or equal to 0"),
+			"limits many":                spec("limits", quantities(17), "16"),
+			"nodes many":                 spec("nodes", many(5001, func(i int) string { return fmt.Sprint(i) }), "5000"),
+			"node long":                  spec("nodes", []string{strings.Repeat("x", 254)}, "spec.nodes[0]", "253"),
+			"holders many":               spec("holders", many(v1alpha1.MaxSeatHolders+1, func(i int) string { return fmt.Sprint(i) }), "20000"),
+			"holder long":                spec("holders", []string{strings.Repeat("x", 65)}, "spec.holders[0]", "64"),
+			"amounts many":               spec("amounts", many(4097, func(int) m { return m{"resources": m{}} }), "4096"),
+			"amount of nothing":          spec("amounts", []m{{}}, "spec.amounts[0].resources: Required"),
+			"amount of many":             spec("amounts", []m{{"resources": quantities(17)}}, "spec.amounts[0].resources", "16"),
+			"grants many":                spec("grants", many(4097, func(int) m { return m{"namespace": "a", "name": "b", "uid": "c"} }), "4096"),
+			"grant's namespace":          grant("namespace", nil, "Required"),
+			"grant's long one":           grant("namespace", strings.Repeat("x", 64), "63"),
+			"grant's name":               grant("name", nil, "Required"),
+			"grant's long name":          grant("name", strings.Repeat("x", 254), "253"),
+			"grant's UID":                grant("uid", nil, "Required"),
+			"grant's long UID":           grant("uid", strings.Repeat("x", 65), "64"),
+			"grant's limits":             grant("limits", quantities(17), "16"),
 		}
 		maps.Copy(cases, usageCases("usage", func(value any) wrong { return spec("usage", value) }))
 		maps.Copy(cases, usageCases("grant's usage", func(value any) wrong { return grant("usage", value) }))
