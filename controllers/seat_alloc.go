@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/lru"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -75,6 +76,8 @@ type SeatAllocator struct {
 
 	// unseen are the seats that were written, and that the view does not show yet; the allocator's goroutine alone uses it.
 	unseen map[string][]unseenSeat
+	// turns is when grants last had a turn, by turnKey; the same goroutine's. A leader begins with none.
+	turns *lru.Cache
 	// wrote says whether the round wrote a ledger; the same goroutine's.
 	wrote bool
 }

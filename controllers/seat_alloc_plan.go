@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/lru"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/seats"
@@ -15,7 +16,7 @@ const defaultSurgePeriod = 10 * time.Minute
 // plan decides who takes seats now, and says what the others are to be told. Partial are pods that hold some seats and not
 // all that they need, and so give back those they hold.
 func (a *SeatAllocator) plan(s *allocScene) (chosen []queuedPod, partial []types.NamespacedName) {
-	in := seats.PlanInput{Now: s.now, Ledgers: s.ledgers, Groups: s.groups, PodName: a.Queue.nameOf, Waiting: make([]seats.Waiting, len(s.waiting))}
+	in := seats.PlanInput{Now: s.now, Ledgers: s.ledgers, Groups: s.groups, PodName: a.Queue.nameOf, LastTurn: a.lastTurn, Waiting: make([]seats.Waiting, len(s.waiting))}
 	for i := range s.waiting {
 		p := &s.waiting[i]
 		in.Waiting[i] = seats.Waiting{Pod: p.uid, Name: p.name.String(), Priority: p.priority, Created: p.created, Group: p.group}
@@ -37,6 +38,34 @@ func (a *SeatAllocator) plan(s *allocScene) (chosen []queuedPod, partial []types
 	}
 	a.Queue.givesBack(s.partial)
 	return chosen, s.partial
+}
+
+// maxTurns bounds the grants of which it is known when they last had a turn. Of one that is forgotten the turn is next.
+const maxTurns = 100_000
+
+// turnKey is a grant in its turn for the seats of a licence.
+type turnKey struct {
+	license string
+	grant   types.UID
+}
+
+func (a *SeatAllocator) lastTurn(license string, grant seats.Grant) time.Time {
+	if a.turns == nil {
+		return time.Time{}
+	}
+	at, _ := a.turns.Get(turnKey{license, grant.UID})
+	last, _ := at.(time.Time)
+	return last
+}
+
+// hadTurn notes that a pod took its seats.
+func (a *SeatAllocator) hadTurn(p *queuedPod, at time.Time) {
+	if a.turns == nil {
+		a.turns = lru.New(maxTurns)
+	}
+	for _, n := range p.needs {
+		a.turns.Add(turnKey{n.license.Name, n.grant.UID}, at)
+	}
 }
 
 // surgeFor is by what right a pod may surge under a licence; nil where it may not.

@@ -80,6 +80,7 @@ func (a *SeatAllocator) take(ctx context.Context, s *allocScene, chosen []queued
 		}
 		t.taken = t.needs
 		a.Queue.allocated(t.uid, t.allocation)
+		a.hadTurn(&t.queuedPod, s.now)
 		seated = append(seated, t.name)
 	}
 	a.noteUnseen(s, takers)

@@ -309,3 +309,20 @@ func TestUnseenSeatsAreForgotten(t *testing.T) {
 		t.Error("after the clock was set back, it is waited for an hour")
 	}
 }
+
+// TestTurnsAreNoted: who took a seat has had its turn.
+func TestTurnsAreNoted(t *testing.T) {
+	s := newScene(t, "1")
+	grant := seats.Grant{Namespace: s.grant.Namespace, Name: s.grant.Name, UID: s.grant.UID}
+	if at := s.lastTurn("chat", grant); !at.IsZero() {
+		t.Errorf("it had a turn at %v before any round", at)
+	}
+	s.pod(1, seatInQueue)
+	s.rounds(t)
+	if at := s.lastTurn("chat", grant); !at.Equal(noon) {
+		t.Errorf("its last turn was at %v", at)
+	}
+	if at := s.lastTurn("code", grant); !at.IsZero() {
+		t.Errorf("it had a turn in another licence at %v", at)
+	}
+}

@@ -27,6 +27,8 @@ type PlanInput struct {
 	// Groups are the groups that waiting pods belong to and, so that room is kept for their missing pods, those that hold
 	// seats and are not complete.
 	Groups []GroupState
+	// LastTurn is when a pod of a grant last took a seat of a licence; the zero time where that is not known. Optional.
+	LastTurn func(license string, grant Grant) time.Time
 	// PodName is the NAMESPACE/NAME of a pod that holds a seat, for messages; empty where it is not known. Optional.
 	PodName func(types.UID) string
 }
@@ -90,8 +92,10 @@ type Allocation struct {
 
 // Plan decides which waiting pods take seats now, in which order, and tells the others their place.
 //
-//   - Grants take turns: the next turn is that of the grant whose pods hold the fewest seats of the licence; of
-//     several, of that whose next pod is the oldest, so that none waits for ever for the only seat, then the first by name. A pod with several licences has its turn in the first of them by name.
+//   - Grants take turns: the next turn is that of the grant whose pods hold the fewest seats of the licence; of several, of
+//     that whose last turn is the longest ago, so that none waits behind all the pods of another for the only seat; then of
+//     that whose next pod is the oldest; then the first by name. A pod with several licences has its turn in the first of them
+//     by name.
 //   - Within a grant, pods go by priority, then by age, then by UID; a group goes where its first pod stands.
 //   - A pod takes its seats where all its licences and grants have room, and a group where there is room for all its pods,
 //     those that do not exist yet included. A group of known size that has begun keeps what room there is for what is missing of

@@ -280,3 +280,33 @@ func TestPlanChangesNothing(t *testing.T) {
 		t.Errorf("the ledger was changed: %v, then %v", before, after)
 	}
 }
+
+// TestTurnsOfTheOnlySeat: a grant with many pods has the only seat no more often than one with a few.
+func TestTurnsOfTheOnlySeat(t *testing.T) {
+	a, b := grantNamed("a"), grantNamed("b")
+	waiting := []*waiter{waits(11, b), waits(12, b)}
+	for n := 1; n < 6; n++ {
+		waiting = append(waiting, waits(n, a)) // all are older than those of b
+	}
+	last := map[Grant]time.Time{}
+	var order []string
+	for turn := 0; len(waiting) > 0; turn++ {
+		in := PlanInput{
+			Now: at(100 + turn), Ledgers: ledgers(Empty(license(1, "pods", "1"))),
+			LastTurn: func(_ string, g Grant) time.Time { return last[g] },
+		}
+		for _, w := range waiting {
+			in.Waiting = append(in.Waiting, w.Waiting)
+		}
+		next := Plan(in)[0]
+		if !next.Take {
+			t.Fatalf("nobody has the seat: %+v", next)
+		}
+		last[waiting[next.Index].Wants[0].Grant] = in.Now
+		order = append(order, strings.TrimPrefix(waiting[next.Index].Name, "ml/pod-"))
+		waiting = slices.Delete(waiting, next.Index, next.Index+1)
+	}
+	if got := strings.Join(order, " "); got != "1 11 2 12 3 4 5" {
+		t.Errorf("the seat went to %s", got)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -224,6 +225,7 @@ func comparePods(a, b *planPod) int {
 // turn is the queue of a grant.
 type turn struct {
 	seats   int64 // that its pods hold, would hold, or wait for before the next
+	last    time.Time
 	license string
 	grant   Grant
 	units   []*unit
@@ -236,7 +238,7 @@ func (t turns) Len() int      { return len(t) }
 func (t turns) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
 func (t turns) Less(i, j int) bool {
 	a, b := t[i], t[j]
-	if of := cmp.Compare(a.seats, b.seats); of != 0 {
+	if of := cmp.Or(cmp.Compare(a.seats, b.seats), a.last.Compare(b.last)); of != 0 {
 		return of < 0
 	}
 	if len(a.units) > 0 && len(b.units) > 0 {
@@ -269,6 +271,9 @@ func (p *planner) queue(u *unit) {
 	t := p.byGrant[grant]
 	if t == nil {
 		t = &turn{seats: grant.inUse.pods, license: grant.ledger.name, grant: grant.grant}
+		if p.in.LastTurn != nil {
+			t.last = p.in.LastTurn(t.license, t.grant)
+		}
 		p.byGrant[grant] = t
 		p.queues = append(p.queues, t)
 	}
