@@ -121,8 +121,10 @@ func TestProber(t *testing.T) {
 type answers []time.Time
 
 func (a *answers) Ask(context.Context) (time.Time, error) {
-	at := (*a)[0]
-	*a = (*a)[1:]
+	var at time.Time
+	if len(*a) > 0 {
+		at, *a = (*a)[0], (*a)[1:]
+	}
 	if at.IsZero() {
 		return time.Time{}, errors.New("nobody answers")
 	}
@@ -142,7 +144,9 @@ func TestBegin(t *testing.T) {
 		"one is away":              {answers{{}, noon, noon}, noon},
 		"the last is away":         {answers{noon, noon, {}}, noon},
 		"one answers":              {answers{{}, {}, noon}, noon},
-		"nobody answers":           {answers{{}, {}, {}}, time.Time{}},
+		"it is asked again":        {answers{{}, ahead, {}, ahead, {}, noon}, noon},
+		"but not for ever":         {answers{ahead, {}, {}, {}, {}, {}, noon}, ahead},
+		"nobody answers":           {nil, time.Time{}},
 		"all are ahead, or so far": {answers{ahead, ahead, ahead}, ahead},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,14 +36,16 @@ func (c *Clock) Begin(ctx context.Context, reader client.Reader, asker Asker) er
 	return nil
 }
 
-// earliestOf is the earliest of so many answers; an error where nobody answers.
-func earliestOf(ctx context.Context, asker Asker, asks int) (earliest time.Time, err error) {
-	for range asks {
+// earliestOf is the earliest of so many answers, for which it is asked twice as often at most: a request may still get the
+// connection that was just hung up. It is an error where nobody answers.
+func earliestOf(ctx context.Context, asker Asker, answers int) (earliest time.Time, err error) {
+	for tries := 2 * answers; answers > 0 && tries > 0; tries-- {
 		at, failed := asker.Ask(ctx)
 		if failed != nil {
 			err = failed
 			continue
 		}
+		answers--
 		if earliest.IsZero() || at.Before(earliest) {
 			earliest = at
 		}
