@@ -215,8 +215,8 @@ var _ = Describe("Pods that lose their entitlement", Ordered, ContinueOnFailure,
 	It("when their surge is over, unless there is room by then", func(ctx SpecContext) {
 		t := w.team(ctx, func(l *builders.LicenseBuilder) { l.Limits("pods", "1").Surge(1, time.Minute) }, nil)
 		old := w.runs(ctx, t, t.pod("old").Obj(), "n1")
-		// The seat is written before its pod is seen, as the allocator does with pods that have our gate.
-		pod := t.pod("new").Gate("example.com/hold").Obj()
+		// The seat is written while the pod has our gate, and another that keeps the allocator away: one without would be adopted.
+		pod := t.pod("new").Gate().Gate("example.com/hold").Obj()
 		w.create(ctx, pod)
 		take := func(period time.Duration) seats.Take {
 			return seats.Take{
