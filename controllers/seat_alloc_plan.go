@@ -34,7 +34,9 @@ func (a *SeatAllocator) plan(s *allocScene) (chosen []queuedPod, partial []types
 			chosen = append(chosen, p)
 			continue
 		}
-		a.Queue.owe(p.uid, verdict{reason: allocation.Reason, message: allocation.Message, position: allocation.Position}, s.now)
+		a.Queue.owe(p.uid, verdict{
+			reason: allocation.Reason, message: allocation.Message, position: allocation.Position, passing: len(chosen) > 0, // those that take come first
+		}, s.now)
 	}
 	a.Queue.givesBack(s.partial)
 	return chosen, s.partial

@@ -326,3 +326,31 @@ func TestTurnsAreNoted(t *testing.T) {
 		t.Errorf("it had a turn in another licence at %v", at)
 	}
 }
+
+// TestPassingVerdicts: a pod is not told who has the seats by a round in which others took them; and where it was, since seats
+// change hands all the time, it is told again.
+func TestPassingVerdicts(t *testing.T) {
+	s := newScene(t, "1")
+	s.pod(1, seatInQueue)
+	second := s.pod(2, seatInQueue)
+	s.rounds(t)
+	due := func() verdict { return s.Queue.byUID[second.UID].due }
+	if !due().passing {
+		t.Errorf("it is to be told %+v", due())
+	}
+	if got := s.Queue.untold(9, noon.Add(tellAfter)); len(got) > 0 {
+		t.Errorf("told by the first round: %v", got)
+	}
+	if got := s.Queue.untold(9, noon.Add(tellPassing)); len(got) != 1 {
+		t.Errorf("never told: %v", got)
+	}
+	s.Queue.told(second.UID, due())
+	s.Queue.touch(s.license.Name)
+	s.rounds(t)
+	if due().passing || due().message == "" {
+		t.Errorf("it is to be told %+v", due())
+	}
+	if got := s.Queue.untold(9, noon.Add(tellAfter)); len(got) != 1 {
+		t.Errorf("not told again: %v", got)
+	}
+}

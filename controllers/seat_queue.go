@@ -79,6 +79,8 @@ type verdict struct {
 	// position is its place, 0 where it has none, and -1 where reason and message stand in the pod's condition and nothing
 	// else is known.
 	position int
+	// passing says that other pods took seats in the same round: what is said of who has them is over in a moment.
+	passing bool
 }
 
 // queuedPod is a pod that waits for seats, or is to hold them.

@@ -13,8 +13,14 @@ import (
 // tellAfter is for how long a pod waits before it is told so: most get their seats at once, and are spared the write.
 const tellAfter = 500 * time.Millisecond
 
-// alike says whether being told b says nothing new to who was told a. Far behind, the message alone changes.
+// tellPassing is for how long it waits before it is told what is over in a moment: as where seats change hands all the time.
+const tellPassing = 10 * tellAfter
+
+// alike says whether v says nothing new to who was told b. Far behind, the message alone changes.
 func (v verdict) alike(b verdict) bool {
+	if b.passing && !v.passing {
+		return false
+	}
 	if v.position < 0 || b.position < 0 { // of one of them the condition's text is all that is known
 		return v.reason == b.reason && v.message == b.message
 	}
@@ -35,6 +41,14 @@ func (q *SeatQueue) owe(uid types.UID, v verdict, now time.Time) {
 	p.due = v
 }
 
+// tellAfter is for how long a pod waits at least before it is told.
+func (v verdict) tellAfter() time.Duration {
+	if v.passing {
+		return tellPassing
+	}
+	return tellAfter
+}
+
 // untold returns up to n pods that are to be told something new, those first in the queue before others, and for how long
 // nobody else is due. Each is returned once for what it is to be told.
 func (q *SeatQueue) untold(n int, now time.Time) []types.NamespacedName {
@@ -42,7 +56,7 @@ func (q *SeatQueue) untold(n int, now time.Time) []types.NamespacedName {
 	defer q.mu.Unlock()
 	var owed []*queuedPod
 	for _, p := range q.waiting {
-		if p.due == (verdict{}) || p.due.alike(p.told) || p.due.alike(p.asked) || now.Sub(p.dueSince) < tellAfter {
+		if p.due == (verdict{}) || p.due.alike(p.told) || p.due.alike(p.asked) || now.Sub(p.dueSince) < p.due.tellAfter() {
 			continue
 		}
 		owed = append(owed, p)
