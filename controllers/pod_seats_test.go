@@ -68,7 +68,7 @@ func (h *bookedSeats) Do(_ context.Context, license string, changes ...seats.Cha
 
 func (h *bookedSeats) Drop(context.Context, string) (bool, error) { return false, nil }
 
-func (h *bookedSeats) Written(license string) *seats.Ledger { return h.ledgers[license] }
+func (h *bookedSeats) Newest(license string) *seats.Ledger { return h.ledgers[license] }
 
 // allocatorOf takes seats in ledgers.
 func allocatorOf(h *bookedSeats) *SeatAllocator {

@@ -48,8 +48,9 @@ type Ledgers interface {
 // AllocationBook is what the allocator needs of *seatbook.Book.
 type AllocationBook interface {
 	SeatBook
-	// Written is a ledger as it was last written here, where that is remembered; it must not be changed.
-	Written(license string) *seats.Ledger
+	// Newest is a ledger as it was last written here, or seen where that is newer; nil where it is not remembered what was
+	// written. It must not be changed.
+	Newest(license string) *seats.Ledger
 }
 
 // SeatAllocator takes the seats of waiting pods. There is one goroutine of it, on the leader, woken by pods, ledgers, licences

@@ -31,17 +31,19 @@ type allocScene struct {
 
 // look gathers what is known of licences. One in which a pod runs without its seat gets no new pods before that has one; so
 // does one by newer limits than are known here. Where the view does not show yet what was written last, the ledger is taken
-// as it was written: whoever else has written it since is heard of when seats are taken.
+// as it was written: whoever else has written it since is heard of when seats are taken, or when it is looked at again.
 func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) *allocScene {
 	s := &allocScene{
 		now: a.Clock.Now(), licenses: map[string]*v1alpha1.ModelLicense{}, ledgers: map[string]*seats.Ledger{},
 		surges: map[types.UID][]types.UID{},
 	}
 	for _, name := range licenses {
-		ledger, known := a.newest(name, s.now)
-		if !known {
+		ledger, shown := a.newest(name, s.now)
+		if !shown {
 			s.left = append(s.left, name)
-			continue
+			if ledger == nil {
+				continue
+			}
 		}
 		if unseated := a.Queue.unseated(name, ledger); len(unseated) > 0 {
 			s.unseated, s.left = append(s.unseated, unseated...), append(s.left, name)
@@ -79,17 +81,16 @@ func (a *SeatAllocator) look(licenses []string, snapshot *entitlement.Snapshot) 
 	return s
 }
 
-// newest is the newest ledger of a licence that is known here, nil where there is none; false where it cannot be understood,
-// or what was written last is neither shown nor remembered.
-func (a *SeatAllocator) newest(license string, now time.Time) (ledger *seats.Ledger, known bool) {
+// newest is the newest ledger of a licence that is known here. Shown says that the view shows all that was written here: then
+// there is none where it is nil. Else it is nil where it cannot be understood, or what was written last is not remembered.
+func (a *SeatAllocator) newest(license string, now time.Time) (ledger *seats.Ledger, shown bool) {
 	if a.Ledgers.Err(license) != nil {
 		return nil, false
 	}
 	if ledger = a.Ledgers.Ledger(license); a.seen(license, ledger, now) {
 		return ledger, true
 	}
-	ledger = a.Book.Written(license)
-	return ledger, ledger != nil
+	return a.Book.Newest(license), false
 }
 
 // seen says whether the view shows what was written to a ledger last. A seat that it has shown once is waited for no more, nor

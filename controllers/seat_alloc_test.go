@@ -248,7 +248,7 @@ func (laggingView) LicensesOf(types.UID) []string { return nil }
 // forgetful remembers nothing that it wrote.
 type forgetful struct{ *bookedSeats }
 
-func (forgetful) Written(string) *seats.Ledger { return nil }
+func (forgetful) Newest(string) *seats.Ledger { return nil }
 
 // TestRoundsGoOnByWhatWasWritten: a round does not wait until the view shows the last one, and counts what that took.
 func TestRoundsGoOnByWhatWasWritten(t *testing.T) {
@@ -274,6 +274,33 @@ func TestRoundsGoOnByWhatWasWritten(t *testing.T) {
 	s.pod(2, seatInQueue)
 	if got := s.rounds(t); len(got) > 0 {
 		t.Errorf("%v went by a view that is known to lag", got)
+	}
+}
+
+// TestLaggingViewsAreLookedAtAgain: a round that goes by what was written comes again by itself, since the view may already
+// show that somebody else has edited it, and nothing else may ever change.
+func TestLaggingViewsAreLookedAtAgain(t *testing.T) {
+	s := newScene(t, "1")
+	s.Ledgers = laggingView{s.held}
+	s.pod(1, seatInQueue)
+	s.rounds(t)
+	s.Queue.put(queuedAs(s.pods[0], seatHeld, []seatNeed{{license: s.license, grant: s.grant}}))
+	s.Queue.touch(s.license.Name)
+	round := func() (looks, again []string) {
+		t.Helper()
+		again, err := s.round(t.Context(), func(pod types.NamespacedName, _ bool) { looks = append(looks, pod.Name) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return looks, again
+	}
+	if looks, again := round(); len(looks) > 0 || !slices.Equal(again, []string{s.license.Name}) {
+		t.Errorf("looks at %v, and again at %v", looks, again)
+	}
+	s.Clock = clocktesting.NewFakePassiveClock(noon.Add(viewLag))
+	s.Queue.touch(s.license.Name)
+	if looks, _ := round(); !slices.Equal(looks, []string{"llm-1"}) {
+		t.Errorf("looks at %v, when the view has had the time to show the seat", looks)
 	}
 }
 

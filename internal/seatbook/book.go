@@ -136,10 +136,13 @@ func (b *Book) Do(ctx context.Context, license string, changes ...seats.Change) 
 	}
 }
 
-// Written is the ledger of a licence as it was last written by this Book; nil where that is not remembered. Others may have
-// written it since. It must not be changed: Clone it.
-func (b *Book) Written(license string) *seats.Ledger {
-	s, _ := b.memory.get(license)
+// Newest is the ledger of a licence as this Book wrote it last, or as the View shows it where that is newer; nil where it is
+// not remembered what was written. Others may have written it since. It must not be changed: Clone it.
+func (b *Book) Newest(license string) *seats.Ledger {
+	if _, remembered := b.memory.get(license); !remembered {
+		return nil
+	}
+	s, _ := b.newest(license)
 	return s.ledger
 }
 

@@ -54,6 +54,17 @@ func TestDoBeginsWithWhatIsShown(t *testing.T) {
 	if do(t, one, take(6)); ledgerOf(t, c).Len() != 6 {
 		t.Errorf("%d hold seats, and 6 took one", ledgerOf(t, c).Len())
 	}
+	if got := one.Newest("acme").Len(); got != 6 {
+		t.Errorf("%d hold seats by what was written last, and 6 do", got)
+	}
+	do(t, other, take(7))
+	show()
+	if got := one.Newest("acme").Len(); got != 7 {
+		t.Errorf("%d hold seats by the newest that is known, and the view shows 7", got)
+	}
+	if got := New(Options{Client: c, Reader: c, View: view}).Newest("acme"); got != nil {
+		t.Errorf("%d hold seats by what a book wrote that wrote nothing", got.Len())
+	}
 }
 
 // TestDoWithAStaleView: a ledger that is shown and is not there any more, or is another by now, is read.
