@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -162,17 +163,26 @@ func evictOnce(core rest.Interface) func(context.Context, *policyv1.Eviction) er
 // budgets select: https://github.com/kubernetes/kubernetes/blob/master/pkg/registry/core/pod/storage/eviction.go
 const severalBudgets = "has more than one PodDisruptionBudget"
 
+// deniedByWebhook begins the answer where an admission webhook denied it, under whatever code of at least 400 that chose:
+// https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
+var deniedByWebhook = regexp.MustCompile(`^admission webhook ".+" denied the request`)
+
 // isRefusal says whether an eviction was answered, and not allowed: by a disruption budget (429, with its cause), by several
-// that select the pod (500, by its message), or by somebody's admission (403). Those do not pass by themselves. Whatever else
-// an API server says, that it has too much to do (429 too) or cannot reach its storage (500 too), says nothing about
-// budgets. https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
+// that select the pod (500, by its message), or by somebody's admission: a plugin (403), a policy (422, or what it says), or a
+// webhook (what it says, and by its message). Those do not pass by themselves. Whatever else an API server says, that it has
+// too much to do (429 too) or cannot reach its storage or a webhook (500 too), refuses nothing.
+// https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
 func isRefusal(err error) bool {
 	status, ok := errors.AsType[*apierrors.StatusError](err)
 	if !ok {
 		return false
 	}
-	switch answer := status.Status(); answer.Code {
-	case http.StatusForbidden:
+	answer := status.Status()
+	if deniedByWebhook.MatchString(answer.Message) {
+		return true
+	}
+	switch answer.Code {
+	case http.StatusForbidden, http.StatusUnprocessableEntity:
 		return true
 	case http.StatusTooManyRequests:
 		return apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause)
