@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -58,7 +57,7 @@ func sameSeats(a, b []seatNeed) bool {
 }
 
 func sameAmount(a, b corev1.ResourceList) bool {
-	return maps.EqualFunc(a, b, func(x, y resource.Quantity) bool { return x.Cmp(y) == 0 }) || seats.SameAmount(a, b)
+	return maps.EqualFunc(a, b, sameQuantity) || seats.SameAmount(a, b)
 }
 
 // allocation are seats that a gated pod has.

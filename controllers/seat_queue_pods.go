@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -12,6 +14,9 @@ import (
 func (q *SeatQueue) put(p queuedPod) queuedPod {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for i := range p.needs {
+		p.needs[i].amount = q.shared(&p.needs[i])
+	}
 	old := q.pods[p.name]
 	if old != nil && old.uid == p.uid {
 		if old.state == seatHeld && (p.state == seatInQueue || p.state == seatBehindGates) {
@@ -40,6 +45,28 @@ func (q *SeatQueue) put(p queuedPod) queuedPod {
 	q.insert(&p, quiet)
 	return p
 }
+
+// lookedAtToShare is among how many pods of a licence one of an equal amount is looked for.
+const lookedAtToShare = 4
+
+// shared is the amount of a need, the same as that of another pod of the licence where it is equal: those that are copies of
+// one pod would each keep a map of their own.
+func (q *SeatQueue) shared(n *seatNeed) corev1.ResourceList {
+	looked := 0
+	for _, p := range q.licenses[n.license.Name] {
+		for i := range p.needs {
+			if other := p.needs[i].amount; p.needs[i].license.Name == n.license.Name && maps.EqualFunc(other, n.amount, sameQuantity) {
+				return other
+			}
+		}
+		if looked++; looked == lookedAtToShare {
+			break
+		}
+	}
+	return n.amount
+}
+
+func sameQuantity(a, b resource.Quantity) bool { return a.Cmp(b) == 0 }
 
 func (q *SeatQueue) insert(p *queuedPod, quiet bool) {
 	q.pods[p.name], q.byUID[p.uid] = p, p
