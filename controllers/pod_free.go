@@ -94,8 +94,10 @@ func (r *PodReconciler) freeGated(ctx context.Context, known *corev1.Pod) (ctrl.
 		return ctrl.Result{RequeueAfter: wait}, err
 	}
 	snapshot = snapshot.Apply(entitlement.Changes{Licenses: licenses})
-	if err := r.giveBack(ctx, known); err != nil {
+	if done, err := r.leave(ctx, known); err != nil {
 		return ctrl.Result{}, err
+	} else if !done {
+		return ctrl.Result{RequeueAfter: retryTaking}, nil
 	}
 	pod := &corev1.Pod{}
 	if err := r.Live.Get(ctx, name, pod); err != nil || pod.UID != known.UID || !isGated(pod) {

@@ -132,7 +132,9 @@ func (r *PodReconciler) stepGated(ctx context.Context, pod *corev1.Pod, labels m
 	case len(g.denied) > 0:
 		return r.refuseGated(ctx, pod)
 	case len(g.needs) == 0:
-		r.Seats.Queue.drop(name)
+		if _, taking := r.Seats.Queue.withdraw(pod.UID); taking {
+			return ctrl.Result{RequeueAfter: retryTaking}, nil
+		}
 		return r.freeGated(ctx, pod)
 	}
 	p := r.enqueue(pod, g.needs)
@@ -200,7 +202,11 @@ func (s standing) says(reason v1alpha1.Reason, message string, now time.Time) *c
 // is confirmed.
 func (r *PodReconciler) refuseGated(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error) {
 	name := client.ObjectKeyFromObject(pod)
-	holds := len(r.Seats.Ledgers.LicensesOf(pod.UID)) > 0
+	took, taking := r.Seats.Queue.took(pod.UID)
+	if taking {
+		return ctrl.Result{RequeueAfter: retryTaking}, nil
+	}
+	holds := len(took) > 0 || len(r.Seats.Ledgers.LicensesOf(pod.UID)) > 0
 	if !holds {
 		if wait := r.pace.wait(name, r.Clock.Now(), pod.CreationTimestamp.Time); wait > 0 {
 			return ctrl.Result{RequeueAfter: wait}, nil
@@ -213,9 +219,10 @@ func (r *PodReconciler) refuseGated(ctx context.Context, pod *corev1.Pod) (ctrl.
 	if !current || len(g.denied) == 0 {
 		return ctrl.Result{RequeueAfter: retryStale}, nil // the cache is behind
 	}
-	r.Seats.Queue.drop(name)
-	if err := r.giveBack(ctx, pod); err != nil {
+	if done, err := r.leave(ctx, pod); err != nil {
 		return ctrl.Result{}, err
+	} else if !done {
+		return ctrl.Result{RequeueAfter: retryTaking}, nil
 	}
 	if holds {
 		if wait := r.pace.wait(name, r.Clock.Now(), pod.CreationTimestamp.Time); wait > 0 {

@@ -24,14 +24,20 @@ func (r laggingRights) Live(context.Context, string) (*entitlement.Snapshot, err
 	return r.live, nil
 }
 
-// TestRefuseGatedGivesBackFirst: a pod that lost its right gives its seat back before its turn comes to be told, but not by
-// what a cache says.
+// TestRefuseGatedGivesBackFirst: a pod that lost its right gives its seat back before its turn comes to be told, also one that it
+// has just taken, but not by what a cache says.
 func TestRefuseGatedGivesBackFirst(t *testing.T) {
-	for name, lost := range map[string]bool{"it lost its right": true, "the cache is behind": false} {
+	for name, test := range map[string]struct{ lost, unseen bool }{
+		"it lost its right": {lost: true}, "the view is behind": {lost: true, unseen: true}, "the cache is behind": {},
+	} {
 		t.Run(name, func(t *testing.T) {
+			lost := test.lost
 			s := newScene(t, "1")
 			pod := s.pod(1, seatInQueue)
 			s.rounds(t)
+			if test.unseen {
+				s.Ledgers = laggingView{s.held}
+			}
 			entitled := s.Rights.(fixedRights).snapshot
 			none := world{[]*v1alpha1.ModelLicense{s.license}, nil}.snapshot(t)
 			rights := laggingRights{fixedRights{none}, none}
@@ -65,10 +71,35 @@ func TestRefuseGatedGivesBackFirst(t *testing.T) {
 			if c := conditionOf(pod, v1alpha1.PodConditionLicensed); c != nil || !isGated(pod) {
 				t.Errorf("it is told before its turn: %+v", c)
 			}
+			if lost && s.Queue.pods[client.ObjectKeyFromObject(pod)] != nil {
+				t.Error("it is still in the queue")
+			}
 			if lost {
 				if again, err := r.Reconcile(t.Context(), reconcileRequest(client.ObjectKeyFromObject(pod))); err != nil || again.RequeueAfter != result.RequeueAfter {
 					t.Errorf("it has another turn: %+v, then %+v, %v", result, again, err)
 				}
+			}
+		})
+	}
+}
+
+// TestPodsThatTakeSeatsAreNotForgotten: while seats are taken for a pod that is not to start, it stays known: what it gets is
+// given back, which nobody would do for a pod that is forgotten.
+func TestPodsThatTakeSeatsAreNotForgotten(t *testing.T) {
+	for name, w := range map[string]world{
+		"refused": {[]*v1alpha1.ModelLicense{chatLicense()}, nil}, "governed no more": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, "1")
+			pod := s.pod(1, seatInQueue)
+			if !s.Queue.begin(pod.UID) {
+				t.Fatal("it takes no seats")
+			}
+			api := fake.NewClientBuilder().WithScheme(revocationScheme(t)).WithObjects(pod.DeepCopy()).Build()
+			r := &PodReconciler{Client: api, Live: api, Rights: fixedRights{w.snapshot(t)}, Clock: s.Clock, Seats: s.SeatAllocator}
+			result, err := r.Reconcile(t.Context(), reconcileRequest(client.ObjectKeyFromObject(pod)))
+			if err != nil || result.RequeueAfter != retryTaking || s.Queue.byUID[pod.UID] == nil {
+				t.Errorf("%+v, %v; in the queue: %v", result, err, s.Queue.byUID[pod.UID] != nil)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,9 +44,12 @@ func (m *giveBackMarks) next(now time.Time) time.Time {
 // giveBack gives back the seats of a pod that is still gated. It must not be that the gate is removed by what was read
 // before, by this operator or by another that believes to lead. So the seats are marked first, by which nobody who looks at
 // the ledgers from then on removes the gate; then the pod is touched under its resourceVersion, by which whoever looked
-// earlier fails; then the seats that carry this very mark are given back.
-func (r *PodReconciler) giveBack(ctx context.Context, known *corev1.Pod) error {
-	licenses := r.Seats.Ledgers.LicensesOf(known.UID)
+// earlier fails; then the seats that carry this very mark are given back. Took are licences of which it may have seats that the
+// view does not show yet.
+func (r *PodReconciler) giveBack(ctx context.Context, known *corev1.Pod, took ...string) error {
+	licenses := slices.Concat(r.Seats.Ledgers.LicensesOf(known.UID), took)
+	slices.Sort(licenses)
+	licenses = slices.Compact(licenses)
 	if len(licenses) == 0 {
 		return nil
 	}
@@ -89,7 +93,53 @@ func (r *PodReconciler) giveBack(ctx context.Context, known *corev1.Pod) error {
 	return interrupt.at(ctx, StepAfterGiveBack, name)
 }
 
-// giveBackPartial does so for a pod that goes on waiting.
+// leave takes a pod out of the queue that is not to start, and gives back its seats, also those that it has just taken and that
+// the view does not show yet: once the pod is forgotten, nobody would take notice when it does. Done is false while the
+// allocator is taking seats for it.
+func (r *PodReconciler) leave(ctx context.Context, pod *corev1.Pod) (done bool, err error) {
+	took, taking := r.Seats.Queue.withdraw(pod.UID)
+	if taking {
+		return false, nil
+	}
+	if err := r.giveBack(ctx, pod, took...); err != nil {
+		return false, err
+	}
+	r.Seats.Queue.drop(client.ObjectKeyFromObject(pod))
+	return true, nil
+}
+
+// took are the licences of which a waiting pod has seats, as the queue knows; taking says that it is about to have some.
+func (q *SeatQueue) took(pod types.UID) (licenses []string, taking bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.byUID[pod].took()
+}
+
+// withdraw is took, and has a pod that has no seats take none any more.
+func (q *SeatQueue) withdraw(pod types.UID) (licenses []string, taking bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.byUID[pod]
+	if licenses, taking = p.took(); p != nil && !taking && licenses == nil {
+		q.remove(p, false)
+	}
+	return licenses, taking
+}
+
+func (p *queuedPod) took() (licenses []string, taking bool) {
+	if p == nil || p.state != seatTaking {
+		return nil, false
+	}
+	if p.allocation == nil {
+		return nil, true
+	}
+	for _, n := range slices.Concat(p.allocation.taken, p.needs) {
+		licenses = append(licenses, n.license.Name)
+	}
+	return licenses, false
+}
+
+// giveBackPartial gives back the seats of a pod that goes on waiting.
 func (r *PodReconciler) giveBackPartial(ctx context.Context, pod *corev1.Pod) error {
 	if err := r.giveBack(ctx, pod); err != nil {
 		return err

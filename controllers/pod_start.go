@@ -17,6 +17,9 @@ import (
 // retryConflict is when a pod is tried again that somebody else has written.
 const retryConflict = 20 * time.Millisecond
 
+// retryTaking is when a pod is looked at again that is not to start, and whose seats are being taken right now.
+const retryTaking = 100 * time.Millisecond
+
 // start lets a pod go that has all its seats: an entry for each licence, durable, then its condition, then its gate. Both
 // writes of the pod carry the resourceVersion that was read before its ledgers were written, or before they were read again
 // here: whoever gives the seats back touches the pod first, so that one of the two fails. They are read again, too, where

@@ -172,8 +172,8 @@ func (a *SeatAllocator) round(ctx context.Context, enqueue func(types.Namespaced
 		return scene.left, nil
 	}
 	a.wrote = true
-	seated, err := a.take(ctx, scene, chosen)
-	for _, pod := range seated {
+	looks, err := a.take(ctx, scene, chosen)
+	for _, pod := range looks {
 		enqueue(pod, true)
 	}
 	if err != nil {

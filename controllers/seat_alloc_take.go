@@ -26,10 +26,11 @@ type taker struct {
 	failed bool
 }
 
-// take writes the seats of pods into the ledgers, and returns the pods that have all of theirs. Pods of a single licence
-// share one write of its ledger, and ledgers are written beside each other; those that need several licences take them in
-// the order of the licences' names. What a pod got and cannot use is given back in a later round.
-func (a *SeatAllocator) take(ctx context.Context, s *allocScene, chosen []queuedPod) (seated []types.NamespacedName, err error) {
+// take writes the seats of pods into the ledgers. Pods of a single licence share one write of its ledger, and ledgers are written
+// beside each other; those that need several licences take them in the order of the licences' names. What a pod got and cannot
+// use is given back in a later round. It returns the pods that workers are to look at: those that have all of their seats, and
+// those that do not wait any more. By those the queue may know a pod that is gone, of which nobody else would take notice.
+func (a *SeatAllocator) take(ctx context.Context, s *allocScene, chosen []queuedPod) (looks []types.NamespacedName, err error) {
 	single, several := map[string][]*taker{}, map[string][]*taker{}
 	var takers []*taker
 	var errs []error
@@ -38,7 +39,11 @@ func (a *SeatAllocator) take(ctx context.Context, s *allocScene, chosen []queued
 		var err error
 		// The version must be read before anything is written: whoever gives a seat back touches the pod first.
 		if t.version, err = a.versionOf(ctx, &p); err != nil || !a.Queue.begin(p.uid) {
-			continue // the pod controller hears of it
+			looks = append(looks, p.name)
+			for _, n := range p.needs {
+				s.left = append(s.left, n.license.Name) // others may have its seats
+			}
+			continue
 		}
 		takers = append(takers, t)
 		if err := a.Interrupt.at(ctx, StepPlanned, p.name); err != nil {
@@ -81,10 +86,10 @@ func (a *SeatAllocator) take(ctx context.Context, s *allocScene, chosen []queued
 		t.taken = t.needs
 		a.Queue.allocated(t.uid, t.allocation)
 		a.hadTurn(&t.queuedPod, s.now)
-		seated = append(seated, t.name)
+		looks = append(looks, t.name)
 	}
 	a.noteUnseen(s, takers)
-	return seated, errors.Join(errs...)
+	return looks, errors.Join(errs...)
 }
 
 // takeIn takes seats of one licence, in one write.
