@@ -75,6 +75,8 @@ func (q *SeatQueue) insert(p *queuedPod, quiet bool) {
 		addTo(q.licenses, n.license.Name, p)
 		if !quiet {
 			q.change(n.license.Name)
+		} else {
+			q.tell(n.license.Name) // it waits no longer, which changes nothing for those who do
 		}
 	}
 	addTo(q.owners, p.owner, p)
@@ -140,7 +142,8 @@ func (q *SeatQueue) release(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if p := q.byUID[uid]; p != nil && p.state == seatTaking {
-		p.state, p.allocation = seatInQueue, nil
+		// Who was to tell it what it waits for may have found that it was taking its seats.
+		p.state, p.allocation, p.asked = seatInQueue, nil, verdict{}
 		q.place(p)
 		for _, n := range p.needs {
 			q.change(n.license.Name)
@@ -182,12 +185,17 @@ func (q *SeatQueue) stale(uid types.UID) {
 // change asks for another look at a licence. The caller holds the lock.
 func (q *SeatQueue) change(license string) {
 	q.changed[license] = true
-	for _, tell := range q.subscribers {
-		tell(license)
-	}
+	q.tell(license)
 	select {
 	case q.wake <- struct{}{}:
 	default:
+	}
+}
+
+// tell tells the subscribers that what waits for a licence may have changed. The caller holds the lock.
+func (q *SeatQueue) tell(license string) {
+	for _, tell := range q.subscribers {
+		tell(license)
 	}
 }
 
