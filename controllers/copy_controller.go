@@ -150,7 +150,7 @@ func (r *CopyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	}
 	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, false)
 	if err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return withoutNamespace(err)
 	}
 	cached := r.stand(&pod, labels, snapshot)
 	if cached.settled() && (!wanted(cached.copies) || !r.evictor.evictable(&pod)) {

@@ -47,7 +47,7 @@ func (r *GrantReconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) 
 		Watches(&v1alpha1.ModelGrant{}, own.handler()).
 		Watches(&v1alpha1.ModelLicense{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 			return r.byLicense.requests(o.GetName())
-		}), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, licenseTurned))).
+		}), builder.WithPredicates(predicate.Or[client.Object](specUpdates, licenseTurned))).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.grants(ctx, client.InNamespace(o.GetName()))
 		}), builder.WithPredicates(predicate.LabelChangedPredicate{})).

@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
@@ -85,7 +84,7 @@ func (r *ImageReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager
 	secret := &metav1.PartialObjectMetadata{}
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	return ctrl.NewControllerManagedBy(mgr).Named("images").
-		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(specUpdates)).
 		WatchesMetadata(secret, handler.EnqueueRequestsFromMapFunc(r.licensesOfPullSecret)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: imageWorkers}).
 		Complete(r)

@@ -3,11 +3,11 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -110,7 +110,7 @@ func (r *PodReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	written := predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return true },
 		UpdateFunc: func(e event.UpdateEvent) bool {
-			return specWritten(e) || relabelled(e) || isOverNow(e) || isResizedNow(e)
+			return specWritten(e) || relabelled(e) || isOverNow(e) || isResizedNow(e) || isRestoredNow(e)
 		},
 		DeleteFunc:  func(e event.DeleteEvent) bool { return r.Seats.Queue.drop(client.ObjectKeyFromObject(e.Object)) },
 		GenericFunc: func(event.GenericEvent) bool { return false },
@@ -167,30 +167,6 @@ func (r *PodReconciler) changed(o client.Object) {
 	}
 }
 
-// isOverNow: a pod that has ended holds no seat for long.
-func isOverNow(e event.UpdateEvent) bool {
-	before, ok1 := e.ObjectOld.(*corev1.Pod)
-	after, ok2 := e.ObjectNew.(*corev1.Pod)
-	return ok1 && ok2 && isOver(after) && !isOver(before)
-}
-
-// isResizedNow: what a pod gives up by a resize is its own until its node has taken it back, and others wait for it.
-func isResizedNow(e event.UpdateEvent) bool {
-	before, ok1 := e.ObjectOld.(*corev1.Pod)
-	after, ok2 := e.ObjectNew.(*corev1.Pod)
-	return ok1 && ok2 && isResized(before) && !isResized(after)
-}
-
-// specWritten leaves out the kubelet's many status updates, where the API server counts a pod's generations: since 1.33.
-func specWritten(e event.UpdateEvent) bool {
-	return e.ObjectNew.GetGeneration() == 0 || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
-}
-
-// relabelled: labels decide where a grant selects pods, and a licence namespaces.
-func relabelled(e event.UpdateEvent) bool {
-	return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
-}
-
 // Reconcile logs one pod, if not all that it comes to has been logged, sees to its seats, and brings its condition up to
 // date. What the cache shows as not logged is read live first: the cache may not yet show the mark that was just set.
 func (r *PodReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -206,7 +182,7 @@ func (r *PodReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	}
 	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, false)
 	if err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return withoutNamespace(err)
 	}
 	if isGated(&pod) {
 		return r.reconcileGated(ctx, &pod, labels, snapshot)
@@ -266,6 +242,15 @@ func (r *PodReconciler) after(s standing) ctrl.Result {
 		return ctrl.Result{RequeueAfter: max(time.Second, at.Sub(now))}
 	}
 	return ctrl.Result{}
+}
+
+// withoutNamespace has a pod looked at again whose namespace's labels cannot be read: the cache may know of the pod before it
+// knows of the namespace.
+func withoutNamespace(err error) (ctrl.Result, error) {
+	if apierrors.IsNotFound(err) {
+		return ctrl.Result{RequeueAfter: retryStale}, nil
+	}
+	return ctrl.Result{}, err
 }
 
 func (r *PodReconciler) stand(pod *corev1.Pod, namespaceLabels map[string]string, snapshot *entitlement.Snapshot) standing {

@@ -203,7 +203,7 @@ func (r *RevocationReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	}
 	labels, err := r.Rights.NamespaceLabels(ctx, pod.Namespace, false)
 	if err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return withoutNamespace(err)
 	}
 	snapshot, _ := r.Rights.Snapshot()
 	lost := lossesOf(&pod, held, r.cachedFacts(ctx, &pod, labels, snapshot))

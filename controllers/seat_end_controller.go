@@ -19,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -138,7 +137,7 @@ func (r *SeatEndReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manag
 	r.memory = map[string]*seatMemory{}
 	r.Ledgers.Subscribe(r.changed)
 	return ctrl.NewControllerManagedBy(mgr).Named("seatend").
-		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(specUpdates)).
 		WatchesRawSource(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			return r.start(ctx, mgr.GetCache(), queue)
 		})).

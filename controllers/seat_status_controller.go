@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -115,7 +114,7 @@ func (r *SeatStatusReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		r.Queue.Subscribe(r.changed)
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("seatstatus").
-		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.ModelLicense{}, builder.WithPredicates(specUpdates)).
 		Watches(&v1alpha1.ModelGrant{}, r.grants.handler()).
 		WatchesRawSource(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			r.mu.Lock()
