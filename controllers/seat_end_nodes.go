@@ -33,7 +33,7 @@ func (p *seatPass) decideOnNodes(ctx context.Context, holders []seats.Holder) er
 	}
 	var gone []string
 	for _, name := range p.ledger.Nodes() {
-		p.nodes[name] = true
+		p.watch(name)
 		node, err := p.node(ctx, name)
 		if err == nil && node.missing {
 			err = p.askNode(ctx, name)
@@ -56,7 +56,7 @@ func (p *seatPass) decideOnNodes(ctx context.Context, holders []seats.Holder) er
 		}
 		hosts := confinedTo(&pod.Spec)
 		for _, host := range hosts {
-			p.nodes[host] = true // for when it goes, though the ledger does not name it
+			p.watch(host) // for when it goes, though the ledger does not name it
 		}
 		key := strings.Join(hosts, " ")
 		exists, ok := known[key]
@@ -110,8 +110,8 @@ func (p *seatPass) endStranded(ctx context.Context) error {
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if again := p.now.Add(strandedAgain); !done && (p.again.IsZero() || again.Before(p.again)) {
-			p.again = again
+		if !done {
+			p.lookAgain(p.now.Add(strandedAgain))
 		}
 	}
 	return errors.Join(errs...)

@@ -135,7 +135,7 @@ func (p *seatPass) decideOn(ctx context.Context, h seats.Holder) (seatVerdict, s
 	}
 	var node seatNode
 	if name != "" {
-		p.nodes[name] = true
+		p.watch(name)
 		var err error
 		if node, err = p.node(ctx, name); err != nil {
 			return seatVerdict{}, name, err
@@ -144,11 +144,23 @@ func (p *seatPass) decideOn(ctx context.Context, h seats.Holder) (seatVerdict, s
 	return decideSeat(h, pod, node, p.memory.terms, p.now), name, nil
 }
 
+// watch has the ledger looked at when a node changes: from before the node is read, so that no change goes unnoticed.
+func (p *seatPass) watch(node string) {
+	if p.nodes[node] {
+		return
+	}
+	p.nodes[node] = true
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	if p.memory.nodes == nil {
+		p.memory.nodes = map[string]bool{}
+	}
+	p.memory.nodes[node] = true
+}
+
 // take notes what is to be done about a holder.
 func (p *seatPass) take(h seats.Holder, v seatVerdict) {
-	if !v.again.IsZero() && (p.again.IsZero() || v.again.Before(p.again)) {
-		p.again = v.again
-	}
+	p.lookAgain(v.again)
 	switch v.action {
 	case seatStays:
 	case seatBinds:
@@ -158,7 +170,8 @@ func (p *seatPass) take(h seats.Holder, v seatVerdict) {
 	case seatRenewed:
 		p.changes = append(p.changes, seats.Renew{Pod: h.Pod})
 	case seatEnds:
-		if ended, ok := p.memory.ended[h.Pod]; ok && ended.held.Equal(h.Since) {
+		if ended, ok := p.memory.ended[h.Pod]; ok && ended.held.Equal(h.Since) && p.now.Sub(ended.since) < endedRemembered {
+			p.lookAgain(ended.since.Add(endedRemembered)) // it may be there again, put back by somebody
 			return
 		}
 		if len(p.ends) == maxEndsAtOnce {
@@ -168,6 +181,13 @@ func (p *seatPass) take(h seats.Holder, v seatVerdict) {
 		pod, _ := p.r.Pods.Pod(h.Pod)
 		p.ends = append(p.ends, seatend.End{Pod: h.Pod, At: v.at, Until: v.rests, Reason: v.reason, Message: v.message, Object: pod})
 		p.unproven = append(p.unproven, !v.proven)
+	}
+}
+
+// lookAgain has the ledger looked at again at a time, or sooner.
+func (p *seatPass) lookAgain(at time.Time) {
+	if !at.IsZero() && (p.again.IsZero() || at.Before(p.again)) {
+		p.again = at
 	}
 }
 
