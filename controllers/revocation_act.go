@@ -68,6 +68,9 @@ func (r *RevocationReconciler) notify(ctx context.Context, pod *corev1.Pod, p *p
 	}
 	if looks && p.asked == 0 {
 		r.proceedings.waits(pod, p.seen, onNode)
+		for _, l := range onNode {
+			r.noteWiped(l.name) // a node can be so fast that its report was seen before it was waited for
+		}
 		if r.Metrics != nil {
 			r.Metrics.asked.Observe(r.Clock.Since(p.seen).Seconds())
 		}

@@ -42,8 +42,22 @@ func TestCutPodsAreLookedAtOnce(t *testing.T) {
 	}
 }
 
-// TestSurgesAreTimedAtTheStart, also where the licence allows none any more.
-func TestSurgesAreTimedAtTheStart(t *testing.T) {
+// TestSurgesAreTimed at the start and when their seats are taken, also where the licence allows none any more: it may have been
+// changed between the two.
+func TestSurgesAreTimed(t *testing.T) {
+	for name, begin := range map[string]func(*RevocationReconciler){
+		"at the start": (*RevocationReconciler).timeSurges,
+		"when the ledger is written": func(r *RevocationReconciler) {
+			r.licenses.saw(builders.License("chat").UID("l-uid").Generation(2).Limits("pods", "1").Obj())
+			r.ledgerWritten("chat")
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testSurgesAreTimed(t, begin) })
+	}
+}
+
+func testSurgesAreTimed(t *testing.T, begin func(*RevocationReconciler)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		license := builders.License("chat").UID("l-uid").Generation(1).Limits("pods", "1").Surge(1, 10*time.Minute).Obj()
@@ -56,7 +70,7 @@ func TestSurgesAreTimedAtTheStart(t *testing.T) {
 		r := &RevocationReconciler{Clock: clock.RealClock{}, Ledgers: ledgers}
 		r.times = newRightsTimes(clock.RealClock{}, clock.RealClock{}, nil, nil)
 		defer r.times.queue.ShutDown()
-		r.timeSurges()
+		begin(r)
 		time.Sleep(10*time.Minute - time.Second) // of the bubble's time
 		if synctest.Wait(); r.times.queue.Len() != 0 {
 			t.Error("a timer rings too soon")

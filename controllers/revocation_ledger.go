@@ -56,6 +56,9 @@ func isSurgeOver(h seats.Holder, now time.Time) bool {
 // surgeEnds is when the next of the seats beyond the limits is over; zero where there is none.
 func surgeEnds(ledger *seats.Ledger, now time.Time) time.Time {
 	var next time.Time
+	if !ledger.HasBeyond() {
+		return next
+	}
 	for _, h := range ledger.Holders() {
 		if h.Kind == seats.Surge && h.SurgeUntil.After(now) && (next.IsZero() || h.SurgeUntil.Before(next)) {
 			next = h.SurgeUntil

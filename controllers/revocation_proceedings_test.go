@@ -1,14 +1,22 @@
 package controllers
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/audit"
+	"modelrights.dev/modelrights/internal/seats"
+	"modelrights.dev/modelrights/test/builders"
 )
 
 // TestAttention: the node is made to look at once and three times more, each once however late.
@@ -111,5 +119,37 @@ func TestWipesAreTold(t *testing.T) {
 	}
 	if got := all.wiped("chat", every); len(got) != 0 {
 		t.Errorf("told twice: %v", got)
+	}
+}
+
+// TestFastWipesAreNotWaitedFor: a node may have wiped a key, and the ledger may say so, before the operator has heard that its
+// call for that was written. No other event may ever follow.
+func TestFastWipesAreNotWaitedFor(t *testing.T) {
+	license, pod, ledgers := chatLicense(), podOnNode(chatImage), heldLedgers{}
+	pod.Spec.Volumes = builders.Pod("ml", "llm").Container("a", chatImage).KeyVolume("chat", "a").Obj().Spec.Volumes
+	ledgers.holds(t, license, pod, nil)
+	r := &RevocationReconciler{Ledgers: ledgers, Clock: testingclock.NewFakePassiveClock(noon)}
+	r.Client = fake.NewClientBuilder().WithScheme(revocationScheme(t)).WithObjects(pod.DeepCopy()).WithStatusSubresource(&corev1.Pod{}).
+		WithInterceptorFuncs(interceptor.Funcs{
+			SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+				ledgers["chat"].Apply(seats.Wipe{Pod: pod.UID})
+				r.ledgerWritten("chat")
+				return nil
+			},
+		}).Build()
+	lost := []loss{{name: "chat", license: license, reason: v1alpha1.ReasonNoGrant}}
+	if !lost[0].onNode(pod) {
+		t.Fatal("no key lies on the node")
+	}
+	r.times = newRightsTimes(clock.RealClock{}, r.Clock, nil, nil)
+	defer r.times.queue.ShutDown()
+	if err := r.notify(t.Context(), pod, r.proceedings.of(pod, noon), lost, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !isWiped(ledgers, "chat", pod.UID) {
+		t.Fatal("the key is not wiped")
+	}
+	if since := r.proceedings.oldestWipe(); !since.IsZero() {
+		t.Errorf("its wipe is waited for since %v", since)
 	}
 }

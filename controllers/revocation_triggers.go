@@ -72,14 +72,11 @@ func (r *RevocationReconciler) ledgerWritten(license string) {
 	if ledger == nil {
 		r.forgetLicenses()
 	}
-	for _, w := range r.proceedings.wiped(license, func(pod types.UID) bool { return isWiped(r.Ledgers, license, pod) }) {
-		if r.Metrics != nil {
-			r.Metrics.wiped.Observe(r.Clock.Since(w.seen).Seconds())
-		}
-	}
-	if last := r.licenses.last(license); ledger == nil || last != nil && last.Spec.Terms.Surge == nil {
+	r.noteWiped(license)
+	if ledger == nil {
 		return
 	}
+	// Also where the licence allows no surge any more: it may have been changed just after the seat was taken.
 	r.times.at(rightsTime{name: license}, surgeEnds(ledger, r.Clock.Now()))
 	if add := r.add.Load(); add != nil {
 		for _, pod := range r.proceedings.surged(license, func(pod types.UID) bool { return isSurge(ledger, pod) }) {
@@ -88,8 +85,16 @@ func (r *RevocationReconciler) ledgerWritten(license string) {
 	}
 }
 
-// timeSurges sets the timers of the seats beyond the limits that are there at the start, also of licences that allow none any
-// more, of whose ledgers no notice is taken when they are written.
+// noteWiped takes notice of the keys of a licence that are wiped, as its ledger says.
+func (r *RevocationReconciler) noteWiped(license string) {
+	for _, w := range r.proceedings.wiped(license, func(pod types.UID) bool { return isWiped(r.Ledgers, license, pod) }) {
+		if r.Metrics != nil {
+			r.Metrics.wiped.Observe(r.Clock.Since(w.seen).Seconds())
+		}
+	}
+}
+
+// timeSurges sets the timers of the seats beyond the limits that are there at the start.
 func (r *RevocationReconciler) timeSurges() {
 	now := r.Clock.Now()
 	for _, name := range r.Ledgers.Licenses() {

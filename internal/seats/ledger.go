@@ -213,6 +213,9 @@ func compareGrants(a, b Grant) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
 }
 
+// HasBeyond says whether a pod holds a seat that it took beyond the limits: by surge, or adopted.
+func (l *Ledger) HasBeyond() bool { return l.beyond > 0 }
+
 // BeyondLimits is the number of pods that hold a seat beyond the limits: by surge, adopted, or because the limits were
 // lowered. Of the last, it is how many of the newest would have to go.
 func (l *Ledger) BeyondLimits() int {
