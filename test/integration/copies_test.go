@@ -246,7 +246,7 @@ var _ = Describe("Copies of licensed images", Ordered, ContinueOnFailure, func()
 		p.UID = uid
 		Eventually(func() []audit.Type { return w.entries(ctx, p) }).Should(Equal([]audit.Type{audit.CopyDetected, audit.CopyEvicted}))
 		Eventually(w.told(ctx, "Pod", team, "copy")).Should(ContainElement(HavePrefix("CopyEvicted evicted: container server ")))
-		Expect(w.told(ctx, "ModelLicense", "", team)()).To(ContainElement(HavePrefix("CopyEvicted ")))
+		Eventually(w.told(ctx, "ModelLicense", "", team)).Should(ContainElement(HavePrefix("CopyEvicted "))) // each Event is written by itself
 		Consistently(func() []audit.Entry { return w.all(ctx, audit.CopyEvicted, team) }).WithTimeout(2 * time.Second).Should(HaveLen(1))
 		Expect(gone(ctx, entitled)()).To(BeFalse())
 	}, SpecTimeout(specTimeout))

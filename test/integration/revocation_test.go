@@ -171,6 +171,11 @@ var _ = Describe("Pods that lose their entitlement", Ordered, ContinueOnFailure,
 		w.do(ctx, t, seats.End{Pod: pod.UID, At: time.Now()})
 		update(ctx, w, t.license, func(l *v1alpha1.ModelLicense) { l.Spec.Suspended = nil })
 		Eventually(w.licensed(ctx, pod)).Should(Equal("True Entitled"))
+		Eventually(func() []string {
+			ledger := &v1alpha1.ModelSeats{}
+			Expect(w.client.Get(ctx, client.ObjectKey{Name: t.name}, ledger)).To(Succeed())
+			return ledger.Spec.Holders
+		}).Should(HaveLen(1))
 	})
 
 	It("when their own labels change, which only then are other than what the grant selects", func(ctx SpecContext) {
