@@ -39,6 +39,7 @@ type CopyStatusReconciler struct {
 	// Clock tells the time.
 	Clock clock.PassiveClock
 
+	writes  ownWrites
 	mu      sync.Mutex
 	loaded  map[string]bool
 	started time.Time
@@ -77,7 +78,11 @@ func (r *CopyStatusReconciler) SetupWithManager(mgr ctrl.Manager) error {
 func (r *CopyStatusReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var license v1alpha1.ModelLicense
 	if err := r.Client.Get(ctx, req.NamespacedName, &license); err != nil {
+		r.writes.forget(req.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if r.writes.behind(&license) {
+		return ctrl.Result{RequeueAfter: retryBehind}, nil
 	}
 	before := meta.FindStatusCondition(license.Status.Conditions, v1alpha1.ConditionCopiesDetected)
 	pods := r.Tracker.Copies(license.Name)
@@ -102,7 +107,11 @@ func (r *CopyStatusReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if equality.Semantic.DeepEqual(status, license.Status) {
 		return ctrl.Result{}, nil
 	}
-	return ctrl.Result{}, client.IgnoreNotFound(applyLicenseStatus(ctx, r.Client, &license, ownerCopies, status))
+	if err := applyLicenseStatus(ctx, r.Client, &license, ownerCopies, status); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	r.writes.wrote(&license)
+	return ctrl.Result{}, nil
 }
 
 func copiesMessage(pods []PodRef) string {

@@ -34,13 +34,14 @@ type GrantReconciler struct {
 	Clock clock.PassiveClock
 
 	history   history
+	writes    ownWrites
 	byLicense grantIndex
 }
 
 // SetupWithManager registers the controller: for grants, their licences, and the labels of their namespaces.
 func (r *GrantReconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error {
 	own := &ownObjects[*v1alpha1.ModelGrant]{
-		history: &r.history, describe: grantIncarnation, noted: r.byLicense.note,
+		history: &r.history, writes: &r.writes, describe: grantIncarnation, noted: r.byLicense.note,
 		observed: func(g *v1alpha1.ModelGrant) int64 { return g.Status.ObservedGeneration },
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("modelgrant").
@@ -90,6 +91,7 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		if client.IgnoreNotFound(err) != nil {
 			return ctrl.Result{}, err
 		}
+		r.writes.forget(req.NamespacedName)
 		return ctrl.Result{}, r.history.deleted(ctx, r.Audit, req.NamespacedName, grantEntry)
 	}
 	now, err := grantIncarnation(&grant)
@@ -98,6 +100,9 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 	}
 	if err := r.history.seen(ctx, r.Audit, now, grant.Status.ObservedGeneration, grantEntry); err != nil {
 		return ctrl.Result{}, err
+	}
+	if r.writes.behind(&grant) {
+		return ctrl.Result{RequeueAfter: retryBehind}, nil
 	}
 
 	license := &v1alpha1.ModelLicense{}
@@ -126,6 +131,7 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 	if err := r.Client.Status().Update(ctx, &grant); err != nil {
 		return ctrl.Result{}, fmt.Errorf("writing the status of grant %s: %w", req.NamespacedName, err)
 	}
+	r.writes.wrote(&grant)
 	if changed {
 		readinessEvent(r.Events, &grant, status.Conditions)
 	}

@@ -63,7 +63,7 @@ func conditionOwner(kind string) statusOwner {
 }
 
 // applyLicenseStatus writes the owner's part of a status, whatever else the status holds. It is an error where the
-// licence is gone, or is another one of the same name by now.
+// licence is gone, or is another one of the same name by now. The licence, which is not the cache's own, has the version then.
 func applyLicenseStatus(ctx context.Context, c client.Client, license *v1alpha1.ModelLicense, owner statusOwner, status v1alpha1.ModelLicenseStatus) error {
 	part := owner.part(status)
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&part)
@@ -80,5 +80,6 @@ func applyLicenseStatus(ctx context.Context, c client.Client, license *v1alpha1.
 	if err != nil {
 		return fmt.Errorf("writing the status of licence %s: %w", license.Name, err)
 	}
+	license.ResourceVersion = object.GetResourceVersion()
 	return nil
 }

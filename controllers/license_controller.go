@@ -55,6 +55,7 @@ type LicenseReconciler struct {
 	Clock clock.PassiveClock
 
 	history history
+	writes  ownWrites
 	grants  readyGrants
 	said    sync.Map // of licences, by name: saidOfCoverage
 }
@@ -79,7 +80,7 @@ func (r *LicenseReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manag
 		return fmt.Errorf("indexing licences by Secret: %w", err)
 	}
 	own := &ownObjects[*v1alpha1.ModelLicense]{
-		history: &r.history, describe: licenseIncarnation,
+		history: &r.history, writes: &r.writes, describe: licenseIncarnation,
 		observed: func(l *v1alpha1.ModelLicense) int64 { return l.Status.ObservedGeneration },
 	}
 	secret := &metav1.PartialObjectMetadata{}
@@ -131,6 +132,7 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 			return ctrl.Result{}, err
 		}
 		r.said.Delete(req.Name)
+		r.writes.forget(req.NamespacedName)
 		return ctrl.Result{}, r.history.deleted(ctx, r.Audit, req.NamespacedName, licenseEntry)
 	}
 	now, err := licenseIncarnation(&license)
@@ -139,6 +141,10 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	if err := r.history.seen(ctx, r.Audit, now, license.Status.ObservedGeneration, licenseEntry); err != nil {
 		return ctrl.Result{}, err
+	}
+
+	if r.writes.behind(&license) {
+		return ctrl.Result{RequeueAfter: retryBehind}, nil
 	}
 
 	facts := licenseFacts{license: &license, now: r.Clock.Now()}
@@ -176,6 +182,7 @@ func (r *LicenseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if err := applyLicenseStatus(ctx, r.Client, &license, ownerReadiness, status); err != nil {
 		return ctrl.Result{}, err
 	}
+	r.writes.wrote(&license)
 	if changed {
 		readinessEvent(r.Events, &license, status.Conditions)
 	}

@@ -15,6 +15,8 @@ import (
 // What was there before comes little by little.
 type ownObjects[T client.Object] struct {
 	history *history
+	// writes are those of statuses, which updates show. Optional.
+	writes  *ownWrites
 	backlog backlog
 	// describe says what an object is, observed which generation its status speaks of.
 	describe func(T) (incarnation, error)
@@ -69,6 +71,9 @@ func (o *ownObjects[T]) follow(ctx context.Context, before, after T) {
 	if before.GetUID() != after.GetUID() {
 		o.end(ctx, before)
 		return
+	}
+	if o.writes != nil {
+		o.writes.behind(after) // if it is not, that is all that has to be known
 	}
 	o.history.caughtUp(client.ObjectKeyFromObject(after), after.GetUID(), o.observed(after))
 }
