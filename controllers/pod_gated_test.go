@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,8 +28,9 @@ func (r laggingRights) Live(context.Context, string) (*entitlement.Snapshot, err
 // TestRefuseGatedGivesBackFirst: a pod that lost its right gives its seat back before its turn comes to be told, also one that it
 // has just taken, but not by what a cache says.
 func TestRefuseGatedGivesBackFirst(t *testing.T) {
-	for name, test := range map[string]struct{ lost, unseen bool }{
+	for name, test := range map[string]struct{ lost, unseen, released bool }{
 		"it lost its right": {lost: true}, "the view is behind": {lost: true, unseen: true}, "the cache is behind": {},
+		"the view is behind, and it was put back": {lost: true, unseen: true, released: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lost := test.lost
@@ -37,6 +39,9 @@ func TestRefuseGatedGivesBackFirst(t *testing.T) {
 			s.rounds(t)
 			if test.unseen {
 				s.Ledgers = laggingView{s.held}
+			}
+			if test.released {
+				s.Queue.release(pod.UID)
 			}
 			entitled := s.Rights.(fixedRights).snapshot
 			none := world{[]*v1alpha1.ModelLicense{s.license}, nil}.snapshot(t)
@@ -102,5 +107,24 @@ func TestPodsThatTakeSeatsAreNotForgotten(t *testing.T) {
 				t.Errorf("%+v, %v; in the queue: %v", result, err, s.Queue.byUID[pod.UID] != nil)
 			}
 		})
+	}
+}
+
+// TestWithdrawnPodsAreKnownUntilTheyGiveBack: what a pod may hold is not forgotten before it was given back, and it takes no more.
+func TestWithdrawnPodsAreKnownUntilTheyGiveBack(t *testing.T) {
+	s := newScene(t, "1")
+	pod, never := s.pod(1, seatInQueue), s.pod(2, seatInQueue)
+	s.rounds(t)
+	s.Queue.release(pod.UID)
+	for range 2 {
+		if took, taking := s.Queue.withdraw(pod.UID); !slices.Contains(took, "chat") || taking {
+			t.Errorf("it took %v, and takes seats: %v", took, taking)
+		}
+	}
+	if s.Queue.begin(pod.UID) {
+		t.Error("it takes seats again")
+	}
+	if took, _ := s.Queue.withdraw(never.UID); len(took) > 0 || s.Queue.byUID[never.UID] != nil {
+		t.Errorf("one that took none took %v", took)
 	}
 }

@@ -108,35 +108,44 @@ func (r *PodReconciler) leave(ctx context.Context, pod *corev1.Pod) (done bool, 
 	return true, nil
 }
 
-// took are the licences of which a waiting pod has seats, as the queue knows; taking says that it is about to have some.
+// took are the licences of which a waiting pod has seats, or may have, as the queue knows; taking says that it is about to have
+// some.
 func (q *SeatQueue) took(pod types.UID) (licenses []string, taking bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.byUID[pod].took()
 }
 
-// withdraw is took, and has a pod that has no seats take none any more.
+// withdraw is took, and has the pod take none any more: one without seats is forgotten, another stays known until it has given
+// them back.
 func (q *SeatQueue) withdraw(pod types.UID) (licenses []string, taking bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.byUID[pod]
-	if licenses, taking = p.took(); p != nil && !taking && licenses == nil {
+	licenses, taking = p.took()
+	switch {
+	case p == nil || taking || p.allocation != nil:
+	case p.mayHold:
+		p.state, p.allocation = seatTaking, &allocation{taken: p.needs}
+		q.place(p)
+	default:
 		q.remove(p, false)
 	}
 	return licenses, taking
 }
 
 func (p *queuedPod) took() (licenses []string, taking bool) {
-	if p == nil || p.state != seatTaking {
+	if p == nil || p.allocation == nil && !p.mayHold && p.state != seatTaking {
 		return nil, false
 	}
-	if p.allocation == nil {
-		return nil, true
+	needs := p.needs
+	if p.allocation != nil {
+		needs = slices.Concat(p.allocation.taken, needs)
 	}
-	for _, n := range slices.Concat(p.allocation.taken, p.needs) {
+	for _, n := range needs {
 		licenses = append(licenses, n.license.Name)
 	}
-	return licenses, false
+	return licenses, p.state == seatTaking && p.allocation == nil
 }
 
 // giveBackPartial gives back the seats of a pod that goes on waiting.

@@ -102,6 +102,8 @@ type queuedPod struct {
 
 	// allocation is set while the pod has its seats and its gate.
 	allocation *allocation
+	// mayHold says that it was put back into the queue when it had taken seats, or tried to: the view may not show them yet.
+	mayHold bool
 	// partial says that it may hold some seats that it needs, and is to give them back.
 	partial bool
 	// due is what it is to be told, since dueSince; asked what a worker was last asked to tell it, told what it was told.

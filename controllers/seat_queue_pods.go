@@ -22,7 +22,7 @@ func (q *SeatQueue) put(p queuedPod) queuedPod {
 		if old.state == seatHeld && (p.state == seatInQueue || p.state == seatBehindGates) {
 			return *old // gates are never added to a pod: what is told here is older
 		}
-		p.partial, p.due, p.dueSince, p.asked = old.partial, old.due, old.dueSince, old.asked
+		p.partial, p.mayHold, p.due, p.dueSince, p.asked = old.partial, old.mayHold, old.due, old.dueSince, old.asked
 		if old.told != (verdict{}) {
 			p.told = old.told
 		}
@@ -143,7 +143,7 @@ func (q *SeatQueue) release(uid types.UID) {
 	defer q.mu.Unlock()
 	if p := q.byUID[uid]; p != nil && p.state == seatTaking {
 		// Who was to tell it what it waits for may have found that it was taking its seats.
-		p.state, p.allocation, p.asked = seatInQueue, nil, verdict{}
+		p.state, p.allocation, p.mayHold, p.asked = seatInQueue, nil, true, verdict{}
 		q.place(p)
 		for _, n := range p.needs {
 			q.change(n.license.Name)
