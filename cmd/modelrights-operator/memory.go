@@ -17,8 +17,10 @@ const (
 	leastGCPercent = 25
 
 	// starting is for how long a process fills its caches, at most: what it decodes meanwhile is several times what it keeps,
-	// and with little room it would collect for longer than it decodes. Until then the heap may double.
-	starting = 2 * time.Minute
+	// and with little room it would collect for longer than it decodes. Until then the heap may grow by startingGCPercent: with
+	// more, what is kept lies scattered among what is not, and half of the memory stays unused for good.
+	starting          = 2 * time.Minute
+	startingGCPercent = 50
 
 	// tuneEvery is how often the collector's pace is adapted to the heap.
 	tuneEvery = time.Second
@@ -43,12 +45,17 @@ func paceGC(ctx context.Context) {
 	tick := time.NewTicker(tuneEvery)
 	defer tick.Stop()
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	last := 100
+	last, started := 100, false
 	for {
 		metrics.Read(live)
-		if percent := gcPercent(live[0].Value.Uint64(), time.Since(began)); percent != last {
+		age := time.Since(began)
+		if percent := gcPercent(live[0].Value.Uint64(), age); percent != last {
 			debug.SetGCPercent(percent)
 			last = percent
+		}
+		if !started && age >= starting {
+			started = true
+			debug.FreeOSMemory() // which would take minutes otherwise
 		}
 		select {
 		case <-tick.C:
@@ -62,7 +69,7 @@ func paceGC(ctx context.Context) {
 // age: GOGC.
 func gcPercent(live uint64, age time.Duration) int {
 	if age < starting {
-		return 100
+		return int(min(100, max(startingGCPercent, heapRoom*100/max(1, live))))
 	}
 	return int(min(100, max(leastGCPercent, heapRoom*100/max(1, live))))
 }
