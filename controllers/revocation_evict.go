@@ -103,13 +103,14 @@ func (e *ender) end(ctx context.Context, pod *corev1.Pod, p *proceeding, now tim
 	case err == nil:
 		p.removed = true
 		return endedByEviction, nil
+	case isRefusal(err): // also by a webhook that says that there is no such pod, or a conflict
 	case apierrors.IsNotFound(err):
 		p.removed = true
 		return "", nil
 	case apierrors.IsConflict(err): // whether another pod has its name by now, the next look finds out
 		p.tryAgain = now.Add(evictAgain)
 		return "", nil
-	case !isRefusal(err): // nothing is known of what would have been answered
+	default: // nothing is known of what would have been answered
 		p.tryAgain = now.Add(min(evictBackoff<<min(p.unanswered, 10), evictBackoffMost))
 		p.unanswered++
 		return "", fmt.Errorf("evicting pod %s/%s: %w", pod.Namespace, pod.Name, err)
@@ -132,6 +133,7 @@ func (e *ender) delete(ctx context.Context, pod *corev1.Pod, p *proceeding) (how
 	case err == nil:
 		p.removed = true
 		return endedByDeletion, nil
+	case isRefusal(err): // whatever a webhook says
 	case apierrors.IsNotFound(err):
 		p.removed = true
 		return "", nil
@@ -163,13 +165,15 @@ func evictOnce(core rest.Interface) func(context.Context, *policyv1.Eviction) er
 // budgets select: https://github.com/kubernetes/kubernetes/blob/master/pkg/registry/core/pod/storage/eviction.go
 const severalBudgets = "has more than one PodDisruptionBudget"
 
-// deniedByWebhook begins the answer where an admission webhook denied it, under whatever code of at least 400 that chose:
+// denied begins the answer where an admission webhook denied it, under whatever code of at least 400 that chose, 404 included, or
+// a policy, under one of four:
 // https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
-var deniedByWebhook = regexp.MustCompile(`^admission webhook ".+" denied the request`)
+// https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/validating/dispatcher.go
+var denied = regexp.MustCompile(`^(admission webhook ".+" denied the request|pods ".+" is forbidden: ValidatingAdmissionPolicy '.+' denied request)`)
 
 // isRefusal says whether an eviction was answered, and not allowed: by a disruption budget (429, with its cause), by several
-// that select the pod (500, by its message), or by somebody's admission: a plugin (403), a policy (422, or what it says), or a
-// webhook (what it says, and by its message). Those do not pass by themselves. Whatever else an API server says, that it has
+// that select the pod (500, by its message), or by somebody's admission: a plugin (403), a policy (422, or what it says, by its
+// message), or a webhook (what it says, and by its message). Those do not pass by themselves. Whatever else an API server says, that it has
 // too much to do (429 too) or cannot reach its storage or a webhook (500 too), refuses nothing.
 // https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
 func isRefusal(err error) bool {
@@ -178,7 +182,7 @@ func isRefusal(err error) bool {
 		return false
 	}
 	answer := status.Status()
-	if deniedByWebhook.MatchString(answer.Message) {
+	if denied.MatchString(answer.Message) {
 		return true
 	}
 	switch answer.Code {

@@ -65,6 +65,8 @@ var (
 	away         = apierrors.NewServiceUnavailable("etcd is away")
 	conflicts    = apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "llm", context.Canceled)
 	absentPod    = apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "llm")
+	denied404    = answered(http.StatusNotFound, "admission webhook \"stay.example.com\" denied the request: no such pod")
+	denied409    = answered(http.StatusConflict, "admission webhook \"stay.example.com\" denied the request: try again")
 )
 
 func TestEnder(t *testing.T) {
@@ -87,6 +89,10 @@ func TestEnder(t *testing.T) {
 			{0, heldByBudget, "", false, false}, {50 * time.Second, heldByBudget, "", false, false}, {100 * time.Second, twoBudgets, "", false, false},
 			{119 * time.Second, heldByBudget, "", false, false}, {124 * time.Second, heldByBudget, endedByDeletion, true, false},
 		}, 5, 1},
+		"a webhook says that it is gone, or that it conflicts": {[]try{
+			{0, denied404, "", false, false}, {59 * time.Second, denied409, "", false, false}, {118 * time.Second, denied404, "", false, false},
+			{123 * time.Second, denied409, endedByDeletion, true, false},
+		}, 4, 1},
 		"an API server that is away proves nothing": {[]try{
 			{0, heldByBudget, "", false, false}, {5 * time.Second, away, "", false, true}, {10 * time.Minute, heldByBudget, "", false, false},
 			{11 * time.Minute, heldByBudget, "", false, false}, {12*time.Minute - time.Second, heldByBudget, "", false, false}, {12*time.Minute + 4*time.Second, heldByBudget, endedByDeletion, true, false},
@@ -135,6 +141,18 @@ func TestEnderDeleteConflicts(t *testing.T) {
 	api.onDelete = nil
 	if how, err = e.end(t.Context(), pod, p, p.tryAgain); how != endedByDeletion || err != nil || !p.removed || api.deletes != 2 {
 		t.Errorf("later: %q, %v, removed %v, %d deletions", how, err, p.removed, api.deletes)
+	}
+}
+
+// TestEnderDeleteDenied: nor does a webhook that denies it, whatever it says.
+func TestEnderDeleteDenied(t *testing.T) {
+	for _, denied := range []error{denied404, denied409} {
+		pod := podOnNode(chatImage)
+		api := &endings{answer: heldByBudget, onDelete: denied}
+		e, p := api.ender(pod), &proceeding{refused: noon.Add(-evictPatience), tried: noon.Add(-evictAgain)}
+		if how, err := e.end(t.Context(), pod, p, noon); how != "" || err == nil || p.removed {
+			t.Errorf("%v: %q, %v, removed %v", denied, how, err, p.removed)
+		}
 	}
 }
 
@@ -201,6 +219,11 @@ func TestIsRefusal(t *testing.T) {
 		"a policy":                {answered(http.StatusUnprocessableEntity, "pods \"llm\" is invalid: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no"), true},
 		"a webhook":               {answered(http.StatusBadRequest, "admission webhook \"stay.example.com\" denied the request: no"), true},
 		"a webhook, by 503":       {answered(http.StatusServiceUnavailable, "admission webhook \"stay.example.com\" denied the request without explanation"), true},
+		"a policy, by 401":        {answered(http.StatusUnauthorized, "pods \"llm\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no"), true},
+		"a policy, by 413":        {answered(http.StatusRequestEntityTooLarge, "pods \"llm\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no"), true},
+		"a token that is over":    {answered(http.StatusUnauthorized, "Unauthorized"), false},
+		"a webhook, by 404":       {denied404, true},
+		"words in another place":  {answered(http.StatusInternalServerError, "Internal error occurred: admission webhook \"a.example\" denied the request"), false},
 		"a webhook that is away":  {answered(http.StatusInternalServerError, "Internal error occurred: failed calling webhook \"stay.example.com\": connection refused"), false},
 		"a conflict":              {conflicts, false},
 		"no answer in time":       {context.DeadlineExceeded, false},
