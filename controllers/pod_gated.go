@@ -139,6 +139,9 @@ func (r *PodReconciler) stepGated(ctx context.Context, pod *corev1.Pod, labels m
 	}
 	p := r.enqueue(pod, g.needs)
 	switch {
+	case p.allocation != nil && p.allocation.withdrawn:
+		// Its seats may be marked, or no longer be there, and not all is known that it has to know of them to start.
+		r.Seats.Queue.release(pod.UID)
 	case p.allocation != nil:
 		return r.start(ctx, pod, g, *p.allocation)
 	case p.partial && p.state == seatInQueue:

@@ -104,7 +104,7 @@ func (r *PodReconciler) leave(ctx context.Context, pod *corev1.Pod) (done bool, 
 	if err := r.giveBack(ctx, pod, took...); err != nil {
 		return false, err
 	}
-	r.Seats.Queue.drop(client.ObjectKeyFromObject(pod))
+	r.Seats.Queue.left(client.ObjectKeyFromObject(pod), pod.UID)
 	return true, nil
 }
 
@@ -124,14 +124,27 @@ func (q *SeatQueue) withdraw(pod types.UID) (licenses []string, taking bool) {
 	p := q.byUID[pod]
 	licenses, taking = p.took()
 	switch {
-	case p == nil || taking || p.allocation != nil:
+	case p == nil || taking:
+	case p.allocation != nil:
+		a := *p.allocation
+		a.withdrawn, p.allocation = true, &a
 	case p.mayHold:
-		p.state, p.allocation = seatTaking, &allocation{taken: p.needs}
+		p.state, p.allocation = seatTaking, &allocation{taken: p.needs, withdrawn: true}
 		q.place(p)
 	default:
 		q.remove(p, false)
 	}
 	return licenses, taking
+}
+
+// left forgets a pod that has given back its seats, and any other of its name, which is gone. One that somebody has put into the
+// queue since waits again, and nobody else looks at it.
+func (q *SeatQueue) left(name types.NamespacedName, pod types.UID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := q.pods[name]; p != nil && (p.uid != pod || p.allocation != nil && p.allocation.withdrawn) {
+		q.remove(p, false)
+	}
 }
 
 func (p *queuedPod) took() (licenses []string, taking bool) {

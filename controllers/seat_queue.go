@@ -69,6 +69,8 @@ type allocation struct {
 	confine [][]string
 	// taken are the seats.
 	taken []seatNeed
+	// withdrawn says that the pod was not to start, and that somebody may be giving them back.
+	withdrawn bool
 }
 
 // verdict is what a waiting pod is told.
