@@ -9,8 +9,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// retryBehind is when an object is looked at again that the cache has from before its status was written.
-const retryBehind = 50 * time.Millisecond
+const (
+	// retryBehind is when an object is looked at again that the cache has from before its status was written.
+	retryBehind = 50 * time.Millisecond
+	// longestBehind is for how long a cache is taken to be behind a write: after a backup of etcd is restored, versions go back,
+	// and it would never catch up.
+	longestBehind = time.Minute
+)
 
 // ownWrites knows which objects the cache has from before their status was written here. Compared with such a status, one that
 // has to be written back seems to be there already; and when the cache shows the other, nobody looks, since it is a status alone.
@@ -20,10 +25,11 @@ type ownWrites struct {
 	last map[types.NamespacedName]ownWrite
 }
 
-// ownWrite is the resourceVersion of an object's last write.
+// ownWrite is the resourceVersion of an object's last write, and when that was by the machine's clock.
 type ownWrite struct {
 	uid     types.UID
 	version string
+	at      time.Time
 }
 
 // wrote takes notice of an object as it was written.
@@ -33,7 +39,7 @@ func (w *ownWrites) wrote(o client.Object) {
 	if w.last == nil {
 		w.last = map[types.NamespacedName]ownWrite{}
 	}
-	w.last[client.ObjectKeyFromObject(o)] = ownWrite{o.GetUID(), o.GetResourceVersion()}
+	w.last[client.ObjectKeyFromObject(o)] = ownWrite{o.GetUID(), o.GetResourceVersion(), time.Now()}
 }
 
 // behind says whether a cached object is from before the last write. What it is not need not be remembered.
@@ -45,7 +51,7 @@ func (w *ownWrites) behind(o client.Object) bool {
 	if !ok {
 		return false
 	}
-	if order, err := resourceversion.CompareResourceVersion(o.GetResourceVersion(), last.version); err == nil && order < 0 && o.GetUID() == last.uid {
+	if order, err := resourceversion.CompareResourceVersion(o.GetResourceVersion(), last.version); err == nil && order < 0 && o.GetUID() == last.uid && time.Since(last.at) < longestBehind {
 		return true
 	}
 	delete(w.last, name)

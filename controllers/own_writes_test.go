@@ -4,6 +4,8 @@ import (
 	"context"
 	"strconv"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -185,4 +187,22 @@ func TestOwnWrites(t *testing.T) {
 	if w.forget(client.ObjectKeyFromObject(pod("", ""))); len(w.last) > 0 {
 		t.Error("an object that is gone is remembered")
 	}
+}
+
+// TestCachesAreNotBehindForEver: versions may go back, by a backup that is restored.
+func TestCachesAreNotBehindForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w ownWrites
+		written, restored := storedPod(chatImage), storedPod(chatImage)
+		written.ResourceVersion, restored.ResourceVersion = "10", "7"
+		w.wrote(written)
+		time.Sleep(longestBehind - time.Second)
+		if !w.behind(restored) {
+			t.Error("the cache has caught up with a write that it does not show")
+		}
+		time.Sleep(time.Second)
+		if w.behind(restored) || len(w.last) > 0 {
+			t.Error("the cache is behind a write that it will never show")
+		}
+	})
 }
