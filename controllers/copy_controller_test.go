@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net/http"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -166,14 +167,25 @@ func TestEvictionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestEvictionsThatAreNotAllowed: a budget that lets no pod go holds up no other pod's eviction.
+// TestEvictionsThatAreNotAllowed: a budget or a webhook that lets no pod go holds up no other pod's eviction, and ends no copy's.
 func TestEvictionsThatAreNotAllowed(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"by a budget":            apierrors.NewTooManyRequests("disruption budget", 0),
+		"by a webhook, with 404": answered(http.StatusNotFound, `admission webhook "stay.example.com" denied the request: no such pod`),
+		"by a webhook, with 409": answered(http.StatusConflict, `admission webhook "stay.example.com" denied the request: a conflict`),
+	} {
+		t.Run(name, func(t *testing.T) { evictionsNotAllowed(t, refusal) })
+	}
+}
+
+func evictionsNotAllowed(t *testing.T, refusal error) {
+	t.Helper()
 	stuck, free := storedPod(), storedPod()
 	stuck.Name, free.Name = "stuck", "free"
 	c := interceptor.NewClient(fake.NewClientBuilder().WithObjects(stuck, free).Build(), interceptor.Funcs{
 		SubResourceCreate: func(_ context.Context, _ client.Client, _ string, o, _ client.Object, _ ...client.SubResourceCreateOption) error {
 			if o.GetName() == "stuck" {
-				return apierrors.NewTooManyRequests("disruption budget", 0)
+				return refusal
 			}
 			return nil
 		},

@@ -69,11 +69,11 @@ func (e *evictor) evict(ctx context.Context, pod *corev1.Pod, now time.Time) (wa
 	switch {
 	case err == nil:
 		return 0, true, nil
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // it is gone, or another has its name
-		return 0, false, nil
-	case apierrors.IsTooManyRequests(err):
+	case apierrors.IsTooManyRequests(err), isRefusal(err): // also by a webhook that says that there is no such pod
 		turn.CancelAt(now) // whoever may be evicted shall not wait for those who may not
 		return e.delay(pod, now), false, nil
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // it is gone, or another has its name
+		return 0, false, nil
 	default:
 		return 0, false, fmt.Errorf("evicting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
