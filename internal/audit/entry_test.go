@@ -347,10 +347,13 @@ func TestSummary(t *testing.T) {
 		"admission":    {with(func(e *Entry) { e.Type = Admitted }), 0, "Admitted ml-prod/llm-7d9f-x under acme-chat-7b"},
 		"denial":       {with(func(e *Entry) { e.Type, e.Reason = Denied, "NoGrant" }), 0, "Denied NoGrant for ml-prod/llm-7d9f-x of acme-chat-7b"},
 		"nameless pod": {with(func(e *Entry) { e.Type, e.Reason, e.Pod, e.License = Denied, "Unlicensed", Object{}, Object{} }), 0, "Denied Unlicensed for ml-prod/replicaset/llm-7d9f of registry.example.com/models/chat-7b:2.1"},
-		"repeats":      {with(func(e *Entry) { e.Type, e.Reason, e.Count = DenialsRepeated, "NoGrant", 7 }), 0, "DenialsRepeated 7 times NoGrant for ml-prod/llm-7d9f-x of acme-chat-7b"},
-		"licence":      {with(func(e *Entry) { e.Type, e.Actor = LicenseChanged, "alice" }), 0, "LicenseChanged acme-chat-7b by alice"},
-		"grant":        {with(func(e *Entry) { e.Type, e.Actor = GrantDeleted, "" }), 0, "GrantDeleted ml-prod/chat of acme-chat-7b"},
-		"gap":          {Entry{Type: Gap, Count: 9, Reason: v1alpha1.ReasonDenialsCapped, Namespace: "dev"}, 0, "Gap of 9 DenialsCapped in dev"},
+		"wiped":        {with(func(e *Entry) { e.Type, e.Reason = KeyWiped, "NoGrant" }), 0, "KeyWiped NoGrant for ml-prod/llm-7d9f-x of acme-chat-7b"},
+		"pod is gone": {with(func(e *Entry) { e.Type, e.Reason, e.Pod = SeatEnded, "Unpublished", Object{UID: "56bf-1"} }), 0,
+			"SeatEnded Unpublished for ml-prod/56bf-1 of acme-chat-7b"},
+		"repeats": {with(func(e *Entry) { e.Type, e.Reason, e.Count = DenialsRepeated, "NoGrant", 7 }), 0, "DenialsRepeated 7 times NoGrant for ml-prod/llm-7d9f-x of acme-chat-7b"},
+		"licence": {with(func(e *Entry) { e.Type, e.Actor = LicenseChanged, "alice" }), 0, "LicenseChanged acme-chat-7b by alice"},
+		"grant":   {with(func(e *Entry) { e.Type, e.Actor = GrantDeleted, "" }), 0, "GrantDeleted ml-prod/chat of acme-chat-7b"},
+		"gap":     {Entry{Type: Gap, Count: 9, Reason: v1alpha1.ReasonDenialsCapped, Namespace: "dev"}, 0, "Gap of 9 DenialsCapped in dev"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Summary(test.entry, test.more); got != test.want {

@@ -39,6 +39,13 @@ func Summary(first Entry, more int) string {
 		} else if len(first.Images) > 0 {
 			add("of ", first.Images[0])
 		}
+	case Revoked, RevokedPodEnded, KeyWiped, SeatEnded:
+		if first.Pod.Name == "" { // it was gone when its end was told
+			pod = qualified(first.Namespace, first.Pod.UID)
+		}
+		add("", string(first.Reason))
+		add("for ", pod)
+		add("of ", first.License.Name)
 	case Exec:
 		add("", string(first.Reason))
 		add("", pod)
