@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -50,6 +51,15 @@ var _ = Describe("Webhook configurations", Ordered, ContinueOnFailure, func() {
 		found := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 		Expect(a.client.Get(ctx, key, found)).To(Succeed())
 		return found
+	}
+	// rewrite is what somebody writes into the configuration, which the operator may be writing too.
+	rewrite := func(ctx context.Context, change func(*admissionregistrationv1.ValidatingWebhookConfiguration)) {
+		GinkgoHelper()
+		Expect(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+			changed := validating(ctx)
+			change(changed)
+			return a.client.Update(ctx, changed, client.FieldOwner("somebody"))
+		})).To(Succeed())
 	}
 	condition := func(ctx context.Context, name, kind string) func(Gomega) string {
 		return func(g Gomega) string {
@@ -115,9 +125,7 @@ var _ = Describe("Webhook configurations", Ordered, ContinueOnFailure, func() {
 	DescribeTable("are put right when somebody",
 		func(ctx SpecContext, change func(*admissionregistrationv1.ValidatingWebhookConfiguration)) {
 			want := validating(ctx).Webhooks
-			changed := validating(ctx)
-			change(changed)
-			Expect(a.client.Update(ctx, changed, client.FieldOwner("somebody"))).To(Succeed())
+			rewrite(ctx, change)
 			Eventually(func() []admissionregistrationv1.ValidatingWebhook { return validating(ctx).Webhooks }).WithContext(ctx).
 				Should(Equal(want))
 			Eventually(func() error { return ready(ctx) }).WithContext(ctx).Should(Succeed())
@@ -146,17 +154,17 @@ var _ = Describe("Webhook configurations", Ordered, ContinueOnFailure, func() {
 	)
 
 	It("leave webhooks of others alone", func(ctx SpecContext) {
-		changed := validating(ctx)
-		other := *changed.Webhooks[0].DeepCopy()
-		other.Name, other.NamespaceSelector.MatchLabels = "validate.example.com", map[string]string{"never": "selected"}
-		changed.Webhooks = append(changed.Webhooks, other)
-		Expect(a.client.Update(ctx, changed, client.FieldOwner("somebody"))).To(Succeed())
+		rewrite(ctx, func(changed *admissionregistrationv1.ValidatingWebhookConfiguration) {
+			other := *changed.Webhooks[0].DeepCopy()
+			other.Name, other.NamespaceSelector.MatchLabels = "validate.example.com", map[string]string{"never": "selected"}
+			changed.Webhooks = append(changed.Webhooks, other)
+		})
 		Expect(a.client.Create(ctx, license("acme-more", "registry.example.com/more"))).To(Succeed())
 		Eventually(condition(ctx, "acme-more", v1alpha1.ConditionAdmissionReady)).WithContext(ctx).Should(HavePrefix("True"))
 		Expect(validating(ctx).Webhooks).To(HaveLen(2))
-		changed = validating(ctx)
-		changed.Webhooks = changed.Webhooks[:1]
-		Expect(a.client.Update(ctx, changed, client.FieldOwner("somebody"))).To(Succeed())
+		rewrite(ctx, func(changed *admissionregistrationv1.ValidatingWebhookConfiguration) {
+			changed.Webhooks = changed.Webhooks[:1]
+		})
 	}, SpecTimeout(specTimeout))
 
 	It("say so where they are gone, and are written anew when they are back", func(ctx SpecContext) {

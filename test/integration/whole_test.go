@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -178,9 +179,13 @@ var _ = Describe("With webhooks, policies and controllers together", Ordered, Co
 			for _, pod := range []*corev1.Pod{ofJob, ofSet} {
 				Expect(patched(ctx, pod, `{"metadata":{"labels":{"controller-revision-hash":"7"},"annotations":{"controller.kubernetes.io/pod-deletion-cost":"-1"}}}`)).To(Succeed())
 				Expect(patched(ctx, pod, `{"metadata":{"ownerReferences":null}}`)).To(Succeed())
-				Expect(w.tenant.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
-				pod.Labels["adopted"] = "by-a-whole-update"
-				Expect(w.tenant.Update(ctx, pod)).To(Succeed())
+				Expect(retry.RetryOnConflict(retry.DefaultBackoff, func() error { // the operator writes it, too
+					if err := w.tenant.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
+						return err
+					}
+					pod.Labels["adopted"] = "by-a-whole-update"
+					return w.tenant.Update(ctx, pod)
+				})).To(Succeed())
 				before := client.StrategicMergeFrom(pod.DeepCopy())
 				pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: "example.com/seen", Status: corev1.ConditionTrue})
 				Expect(w.tenant.Status().Patch(ctx, pod, before)).To(Succeed())
@@ -201,8 +206,13 @@ var _ = Describe("With webhooks, policies and controllers together", Ordered, Co
 				Expect(w.tenant.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
 			}
 			Expect(w.tenant.Get(ctx, client.ObjectKeyFromObject(ofJob), ofJob)).To(Succeed(), "its finalizer holds it")
-			ofJob.Finalizers = nil
-			Expect(w.tenant.Update(ctx, ofJob)).To(Succeed())
+			Expect(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+				if err := w.tenant.Get(ctx, client.ObjectKeyFromObject(ofJob), ofJob); err != nil {
+					return err
+				}
+				ofJob.Finalizers = nil
+				return w.tenant.Update(ctx, ofJob)
+			})).To(Succeed())
 			for _, pod := range []*corev1.Pod{ofJob, ofSet} {
 				Expect(apierrors.IsNotFound(w.tenant.Get(ctx, client.ObjectKeyFromObject(pod), pod))).To(BeTrue())
 			}
