@@ -6,10 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
-	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"modelrights.dev/modelrights/api/v1alpha1"
 	"modelrights.dev/modelrights/internal/entitlement"
@@ -49,17 +47,8 @@ func TestRefuseGatedGivesBackFirst(t *testing.T) {
 			if !lost {
 				rights.live = entitled
 			}
-			api := fake.NewClientBuilder().WithScheme(revocationScheme(t)).WithObjects(pod.DeepCopy(), s.license.DeepCopy()).
-				WithStatusSubresource(&corev1.Pod{}).WithInterceptorFuncs(interceptor.Funcs{
-				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-					if stored, ok := o.(*v1alpha1.ModelSeats); ok {
-						s.held.ledgers[key.Name].Encode(stored)
-						return nil
-					}
-					return c.Get(ctx, key, o, opts...)
-				},
-			}).Build()
-			r := &PodReconciler{Client: api, Live: api, Rights: rights, Clock: s.Clock, Seats: s.SeatAllocator}
+			r, api := s.seatWorker(t)
+			r.Rights = rights
 			for i := range 10 * freshBurst {
 				r.pace.wait(PodRef{Namespace: pod.Namespace, Name: fmt.Sprint("other-", i)}, noon, pod.CreationTimestamp.Time)
 			}
